@@ -1,0 +1,16 @@
+// The body's seccomp filter, made from the system call table.
+#pragma once
+
+#include <linux/filter.h>
+
+#include <cstdint>
+#include <vector>
+
+namespace drover {
+
+/// The filter of the process `pid` (as it sees itself): SECCOMP_RET_ALLOW for what the table
+/// calls local, SECCOMP_RET_USER_NOTIF for everything else: other classes, unknown numbers,
+/// x32 and 32-bit calls. See Documentation/userspace-api/seccomp_filter.rst.
+std::vector<sock_filter> build_filter(std::int32_t pid);
+
+}  // namespace drover
