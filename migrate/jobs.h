@@ -1,0 +1,137 @@
+// The jobs of this node: processes that were started here by mosrun, and those that these
+// started, wherever their bodies run now.
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/result.h"
+#include "migrate/jobs_process.h"
+
+namespace drover {
+
+enum class JobState {
+  kHome,
+  kLeaving,  ///< from home to a node
+  kAway,
+  kHopping,  ///< from node to node
+  kComingHome,
+  kLost,  ///< its deputy died, and it with it
+  kEnded,
+};
+std::string_view job_state_name(JobState state);
+
+struct JobOptions {
+  bool never_automatic = false;    ///< mosrun -l
+  std::uint64_t memory_bytes = 0;  ///< mosrun -m, or 0
+};
+
+struct CallCounter {
+  std::uint64_t served = 0;
+  std::uint64_t forced_home = 0;
+};
+
+/// What was counted while a job was away, over all its deputies.
+struct JobCounters {
+  std::map<int, CallCounter> calls;  ///< by number
+  std::uint64_t failed_moves = 0;
+  std::uint64_t away_ns = 0;
+  std::uint64_t remote_cpu_ns = 0;
+
+  JobCounters& operator+=(const JobCounters& other);
+  std::uint64_t served() const;
+};
+
+struct Job {
+  std::string id;  ///< 32 hexadecimal digits
+  pid_t pid = 0;
+  std::uint64_t start_ticks = 0;
+  uid_t uid = 0;
+  gid_t gid = 0;
+  std::string command;
+  JobOptions options;
+  JobState state = JobState::kHome;
+  std::string where;  ///< node
+  std::uint64_t epoch = 0;
+  std::uint64_t moves = 0;
+  std::string last_refusal;
+  int wait_status = 0;
+
+  JobCounters before;  ///< of deputies that have gone
+  JobCounters now;     ///< as the present deputy last said
+  double calls_per_second = 0;
+  std::chrono::steady_clock::time_point counted_at{};
+  std::uint64_t away_rss_bytes = 0;
+  std::uint64_t last_cpu_home_ns = 0;
+
+  bool away() const { return state == JobState::kAway; }
+  bool moving() const {
+    return state == JobState::kLeaving || state == JobState::kHopping ||
+           state == JobState::kComingHome;
+  }
+  JobCounters counters() const;
+  /// Takes what the deputy says now, and how fast calls are being forwarded.
+  void count(JobCounters latest, std::chrono::steady_clock::time_point when);
+  /// The deputy has gone: what it counted is kept, and the next one begins at nothing.
+  void settle_counters();
+};
+
+/// A new job id: 128 random bits in hexadecimal.
+std::string new_job_id();
+bool valid_job_id(std::string_view id);
+
+/// Knows a process by its pid and start time, so that a reused pid is nobody.
+class JobRegistry {
+ public:
+  using ReadProcess = std::function<Result<ProcessStatus>(pid_t)>;
+
+  /// `node` is this node's name; `read` tells about processes (read_process; tests have their own).
+  JobRegistry(std::string node, ReadProcess read)
+      : node_(std::move(node)), read_(std::move(read)) {}
+
+  /// Makes the running process `pid` the root of a job. One that is a job already stays the
+  /// same job, with the options of now (mosrun under mosrun).
+  Result<std::shared_ptr<Job>> add(pid_t pid, const JobOptions& options);
+  /// The job of `pid`: a registered one, or a descendant of one with the same uid, which then
+  /// gets a record of its own with its ancestor's options.
+  Result<std::shared_ptr<Job>> member(pid_t pid);
+  /// The same without making a record: the job that `pid` is or descends from.
+  Result<std::shared_ptr<const Job>> discipline_of(pid_t pid) const;
+  std::shared_ptr<Job> find(const std::string& id) const;
+  /// A job's process has ended: the record moves to `ended`.
+  void end(const std::string& id, std::chrono::steady_clock::time_point when);
+
+  std::vector<std::shared_ptr<Job>> jobs() const;
+  /// Those that ended within kRemembered before `now`, oldest first.
+  std::vector<std::shared_ptr<Job>> ended(std::chrono::steady_clock::time_point now);
+
+  static constexpr std::chrono::minutes kRemembered{10};
+  static constexpr std::size_t kMostRemembered = 1000;
+
+ private:
+  struct Ended {
+    std::chrono::steady_clock::time_point when;
+    std::shared_ptr<Job> job;
+  };
+
+  std::shared_ptr<Job> find_process(const ProcessStatus& process) const;
+  std::shared_ptr<Job> make(const ProcessStatus& process, const JobOptions& options);
+
+  std::string node_;
+  ReadProcess read_;
+  std::map<std::string, std::shared_ptr<Job>> jobs_;
+  std::map<pid_t, std::string> by_pid_;
+  std::deque<Ended> ended_;
+};
+
+}  // namespace drover
