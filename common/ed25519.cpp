@@ -1,19 +1,11 @@
 #include "common/ed25519.h"
 
-#include <openssl/err.h>
 #include <openssl/evp.h>
 
-#include <string>
+#include "common/openssl_error.h"
 
 namespace drover {
 namespace {
-
-/// An error with the reason that OpenSSL queued; leaves the queue empty.
-Error openssl_error(const std::string& what) {
-  const char* reason = ERR_reason_error_string(ERR_get_error());
-  ERR_clear_error();
-  return refusal(what + ": " + (reason ? reason : "OpenSSL failed"));
-}
 
 const unsigned char* octets(const std::byte* data) {
   return reinterpret_cast<const unsigned char*>(data);
@@ -81,7 +73,7 @@ bool ed25519_verify(std::span<const std::byte, 32> key, ByteView message,
       EVP_DigestVerifyInit(context.get(), nullptr, nullptr, nullptr, public_key.get()) == 1 &&
       EVP_DigestVerify(context.get(), octets(signature.data()), signature.size(),
                        octets(message.data()), message.size()) == 1;
-  ERR_clear_error();
+  clear_openssl_errors();
   return good;
 }
 
