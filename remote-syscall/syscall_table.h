@@ -41,8 +41,9 @@ enum class ArgumentKind : std::uint8_t {
   kMessageOut,   ///< a msghdr to be received into
   kMessagesIn,   ///< an array of mmsghdr (count in the length), to be sent
   kMessagesOut,  ///< the same, to be received into
-  kValueResult,  ///< out: the room stands in a u32 that argument `length.argument` points to,
-                 ///< as does the length afterwards (that argument is itself kInOut)
+  kValueResult,  ///< out: the room stands in an int that argument `length.argument` points to, as
+                 ///< does the length afterwards (that argument is itself kInOut); at most
+                 ///< `length.fixed` bytes, if not 0
   kMaskPack,     ///< pselect6's {pointer to a signal mask, its size}
   kChosen,       ///< what it is depends on argument `length.argument`: see `choices`
 };
@@ -75,7 +76,7 @@ struct Choice;
 /// How one argument is marshalled.
 struct Argument {
   ArgumentKind kind = ArgumentKind::kValue;
-  ArgumentLength length;
+  ArgumentLength length = {};
   /// Out: 0 returns all of it, else `result * result_unit + length.fixed` bytes.
   std::uint16_t result_unit = 0;
   ReturnWhen when = ReturnWhen::kSucceeded;
@@ -83,6 +84,8 @@ struct Argument {
   std::uint8_t least_result = 0;
   /// Out: memory that cannot be written is no error (the time left of select).
   bool fault_ignored = false;
+  /// kValueResult: the contents are read by the kernel too.
+  bool also_in = false;
   /// In: if only the front part can be read, that part is the call's (write and the like).
   bool partial = false;
   /// kChosen: the selector is an ioctl request, sizes of known families are read out of it.
@@ -104,7 +107,7 @@ struct Condition {
     kEquals,   ///< (value & mask) == low
     kDiffers,  ///< (value & mask) != low
     kRange,    ///< low <= (value & mask) <= high
-    kInSet,    ///< value < 64 and its bit is set in high:low
+    kInSet,    ///< (value & mask) < 64, and that bit is set in high:low
     kOwnPid,   ///< value is the process's own pid
     kPointer,  ///< all 64 bits of the value are not 0
   };
