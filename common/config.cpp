@@ -107,13 +107,19 @@ std::string objection(const OptionSpec& spec, const std::string& text) {
   return fmt::format("must be a whole number from {} to {}", spec.least, spec.most);
 }
 
+/// The host name as a node's name: in small letters, dashes for what a name cannot have.
 Result<std::string> host_name() {
-  char name[HOST_NAME_MAX + 1] = {};
-  if (::gethostname(name, sizeof name - 1) < 0) return errno_error("node-name");
-  std::string lower(name);
-  for (char& c : lower)
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  return lower;
+  char host[HOST_NAME_MAX + 1] = {};
+  if (::gethostname(host, sizeof host - 1) < 0) return errno_error("node-name");
+  std::string name;
+  for (const char c : std::string_view(host)) {
+    const char small = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+    const bool allowed = valid_name(std::string_view(&small, 1)) || small == '.';
+    if (allowed || !name.empty()) name += allowed ? small : '-';
+  }
+  name = name.substr(0, kMaxNameLength);
+  if (!valid_name(name)) return refusal("node-name: the host name is none, so one must be given");
+  return name;
 }
 
 po::options_description describe(std::span<const OptionSpec> specs, const std::string& title) {
@@ -234,7 +240,8 @@ Result<Options::Outcome> Options::parse(int argc, const char* const* argv) {
   DROVER_CHECK(read_command_line(argc, argv));
   if (values_.count("help")) return Outcome::kHelp;
   if (values_.count("version")) return Outcome::kVersion;
-  if (operand_values_.size() < least_operands_) return refusal("usage: " + program_ + " " + usage_);
+  if (operand_values_.size() < least_operands_)
+    return refusal("usage: " + program_ + " " + usage_.substr(0, usage_.find('\n')));
   if (operand_values_.size() > most_operands_)
     return refusal(operand_values_[most_operands_] + ": one operand too many");
   if (file_specs_ > 0) DROVER_CHECK(read_file());
@@ -331,7 +338,6 @@ Status Options::settle() {
     std::string text = spec.fallback;
     if (text == "@hostname") {
       DROVER_TRY(text, host_name());
-      if (!valid_name(text)) return refusal("node-name: host name " + text + " cannot be used");
     } else if (text == "@zone") {
       // The file may set the zone though this program does not declare it.
       const auto zone = values_.find("zone");

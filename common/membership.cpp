@@ -217,6 +217,8 @@ Status Membership::add(const NodeKeyLine& node) {
     return refusal(node.name + ": a member with other keys: revoke it first");
   if (known && known->revoked && known->keys == node.keys)
     return refusal(node.name + ": its keys were revoked: make new ones on the node");
+  if (known && !known->revoked && known->zone == node.zone && known->addresses == node.addresses)
+    return {};
   if (!known && members_.size() >= kMaxMembers) return refusal(node.name + ": the list is full");
   Membership next = *this;
   if (known)

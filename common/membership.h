@@ -29,7 +29,7 @@ struct Member {
   NodePublicKeys keys;
   std::string zone;
   std::vector<NodeAddress> addresses;  ///< at least one, best first
-  bool revoked = false;                ///< kept, so that its keys never come back
+  bool revoked = false;                ///< kept, so that its keys cannot be added again
 };
 
 class Membership {
@@ -63,7 +63,8 @@ class Membership {
   const Member* active_by_control(const CurvePublicKey& key) const;
   const Member* active_by_gossip(const CurvePublicKey& key) const;
 
-  /// Signs a node in, or changes the zone and addresses of one that is in with the same keys.
+  /// Signs a node in, or changes the zone and addresses of one that is in with the same keys
+  /// (nothing, and not the serial, if they are the same).
   /// A revoked name may come back with new keys only.
   Status add(const NodeKeyLine& node);
   /// Excludes a node for good.

@@ -186,6 +186,9 @@ TEST_F(MembershipTest, AMembersAddressesCanBeChanged) {
   EXPECT_EQ(list_.find("n2")->addresses, moved.addresses);
   EXPECT_EQ(list_.find("n2")->zone, "far");
   EXPECT_EQ(list_.members().size(), 2u);
+  EXPECT_EQ(list_.serial(), 3u);
+  ASSERT_TRUE(list_.add(moved));
+  EXPECT_EQ(list_.serial(), 3u) << "nothing changed";
 }
 
 TEST_F(MembershipTest, TheListSaysWhoseTrustEnded) {
