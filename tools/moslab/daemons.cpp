@@ -72,9 +72,11 @@ std::string last_line(const std::string& text) {
 Status found_cluster(const Lab& lab) {
   for (int index = 1; index <= lab.spec.nodes; ++index)
     DROVER_CHECK(write_on_node(lab, index, kConfig, configuration(lab, index)));
-  if (auto founded = on_node(lab, 1, {"mosctl", "init"}); !founded) return founded.error();
+  if (auto founded = on_node(lab, 1, {"mosctl", "--address", node_address(1), "init"}); !founded)
+    return founded.error();
   for (int index = 2; index <= lab.spec.nodes; ++index) {
-    DROVER_TRY(const std::string key, on_node(lab, index, {"mosctl", "key"}));
+    DROVER_TRY(const std::string key,
+               on_node(lab, index, {"mosctl", "--address", node_address(index), "key"}));
     auto added = on_node(lab, 1, {"mosctl", "add", trimmed(key)});
     if (!added) return added.error();
   }
