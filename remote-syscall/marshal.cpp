@@ -240,10 +240,17 @@ Status Marshaller::sized_in(std::size_t index) {
   DROVER_TRY(Offset offset, append(original_[index], kFirstVersion, &front));
   if (!offset || front < sizeof(std::uint32_t)) return point_argument(index, std::nullopt);
   const auto size = peek<std::uint32_t>(*offset);
-  if (size <= front || size > kPageSize) return point_argument(index, offset);
-  request_.data.resize(*offset);
-  DROVER_TRY(offset, append(original_[index], size));
-  return point_argument(index, offset);
+  if (size > front && size <= kPageSize) {
+    request_.data.resize(*offset);
+    DROVER_TRY(offset, append(original_[index], size));
+  }
+  DROVER_CHECK(point_argument(index, offset));
+  if (!offset) return {};
+  // With E2BIG the kernel says its own size.
+  OutRange shape;
+  shape.when = ReturnWhen::kAlways;
+  shape.fault_ignored = true;
+  return returns(*offset, sizeof(std::uint32_t), original_[index], shape);
 }
 
 Status Marshaller::mask_pack(std::size_t index) {

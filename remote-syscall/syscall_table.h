@@ -34,7 +34,7 @@ enum class ArgumentKind : std::uint8_t {
   kIn,           ///< in: `length` bytes
   kOut,          ///< out: `length` bytes of room
   kInOut,        ///< in and out: `length` bytes
-  kSizedIn,      ///< in: a structure whose first u32 is its own size
+  kSizedIn,      ///< in: a structure whose first u32 is its own size, which the kernel corrects
   kIovecIn,      ///< an array of iovec (count in the length), whose buffers are in
   kIovecOut,     ///< the same, whose buffers are out
   kMessageIn,    ///< a msghdr to be sent
