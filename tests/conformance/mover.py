@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import random
 import subprocess
 import threading
@@ -46,7 +47,7 @@ class Job:
 
     def __init__(self, lab, program, rounds):
         self.lab = lab
-        self.report = f"/tmp/conform-{program.name}-{next(report_numbers)}"
+        self.report = f"/tmp/conform-{os.getpid()}-{program.name}-{next(report_numbers)}"
         self.ready = threading.Event()
         self.output = []
         command = ["/usr/bin/python3", str(SOURCES / "parent.py"), self.report]
@@ -79,18 +80,35 @@ class Job:
     def ended(self):
         return self.process.poll() is not None
 
+    def ends_within(self, seconds):
+        end = time.monotonic() + seconds
+        while not self.ended() and time.monotonic() < end:
+            time.sleep(0.02)
+        return self.ended()
+
+    def pid(self):
+        """Its pid on the home node, or None; the job may print its first line before it is noted."""
+        for _ in range(50):
+            pid = self.reported().get("pid")
+            if pid is not None or self.ended():
+                return pid
+            time.sleep(0.05)
+        return None
+
     def end(self):
         """Waits for its end and for all of its output."""
         self.process.wait(timeout=END_TIMEOUT_S)
         for reader in self.readers:
             reader.join(timeout=END_TIMEOUT_S)
 
-    def kill(self):
-        """Ends the job, if it has not ended: by its pid at home, as anybody there would."""
-        if not self.ended() and self.reported().get("pid"):
-            self.lab.exec(HOME_NODE, ["kill", "-9", str(self.reported()["pid"])], check=False)
-        if not self.ended():
+    def close(self):
+        """Ends the job, if it has not ended (by its pid at home, as anybody there would)."""
+        pid = None if self.ended() else self.reported().get("pid")
+        if pid is not None:
+            self.lab.exec(HOME_NODE, ["kill", "-9", str(pid)], check=False)
+        if not self.ends_within(5.0):
             self.process.kill()
+        self.lab.exec(HOME_NODE, ["rm", "-f", self.report], check=False)
 
     def reported(self):
         """What parent.py has written so far: pid, and status once it has ended."""
@@ -134,20 +152,20 @@ def run_moved(lab, program, rounds, seed):
     job = Job(lab, program, rounds)
     try:
         job.ready.wait(timeout=END_TIMEOUT_S)
-        pid = job.reported().get("pid")
+        pid = job.pid()
         moves = []
         for target in itertools.cycle(STAY_AWAY if program.stays_away else ROUND_TRIP):
             time.sleep(dice.uniform(SHORTEST_STAY_S, LONGEST_STAY_S))
             if job.ended() or pid is None or time.monotonic() - start > END_TIMEOUT_S:
                 break
-            moves.append(move(lab, pid, target))
+            entry = move(lab, pid, target)
+            if entry[2] and job.ends_within(1.0):
+                break  # The order met the program's end.
+            moves.append(entry)
         job.end()
-        # The last order may have met the program's end.
-        if moves and moves[-1][2]:
-            moves.pop()
         status = job.reported().get("status")
         outcome = Outcome(status, "".join(job.output))
         entry = job_entry(lab, pid)
         return MovedRun(outcome, entry, moves, time.monotonic() - start, "".join(job.errors))
     finally:
-        job.kill()
+        job.close()
