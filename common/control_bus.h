@@ -30,7 +30,8 @@ struct BusMessage {
 };
 
 /// Messages of one node arrive in the order sent, at most once; those under way when a
-/// connection breaks are lost (replies and timeouts are the caller's protocol). All functions
+/// connection breaks are lost (replies and timeouts are the caller's protocol), and those of a
+/// node that has 1024 or 32 MiB unread here. All functions
 /// may be called by any thread; none blocks.
 class ControlBus {
  public:

@@ -288,7 +288,7 @@ TEST_F(ControlBusTest, ANodeThatTakesNothingFillsItsQueueOnly) {
   n3_.open(members());
   const Bytes payload(kMaxBusMessageBytes);
   Status status;
-  for (int i = 0; i < 100 && status; ++i) status = n1_.bus->send("n2", payload);
+  for (int i = 0; i < 200 && status; ++i) status = n1_.bus->send("n2", payload);
   ASSERT_FALSE(status);
   EXPECT_EQ(status.error().code, ENOBUFS);
   ASSERT_TRUE(n1_.bus->send("n3", as_bytes("passes")));
@@ -298,7 +298,7 @@ TEST_F(ControlBusTest, ANodeThatTakesNothingFillsItsQueueOnly) {
 TEST_F(ControlBusTest, AReaderThatPausesLosesNothing) {
   open_all();
   const Bytes payload(64 * 1024);
-  constexpr int kCount = 400;  // more than the reader's queue takes
+  constexpr int kCount = 400;
   int sent = 0, received = 0;
   const auto deadline = Clock::now() + 20s;
   while (received < kCount && Clock::now() < deadline) {
@@ -308,6 +308,28 @@ TEST_F(ControlBusTest, AReaderThatPausesLosesNothing) {
     std::this_thread::sleep_for(1ms);
   }
   EXPECT_EQ(received, kCount);
+}
+
+TEST_F(ControlBusTest, ANodeThatFloodsAndBreaksOffHarmsItselfOnly) {
+  open_all();
+  expect_alive("before");
+  for (int i = 0; i < 3; ++i) {
+    Stranger flood(
+        [&](auto& s) { use_curve(s, n3_.keys.control(), n1_.keys.control().public_key()); });
+    flood.socket.set(zmq::sockopt::heartbeat_ivl, 10);
+    flood.socket.set(zmq::sockopt::sndtimeo, 5000);
+    flood.socket.connect(endpoint_of(n1_.port));
+    for (int m = 0; m < 1500; ++m) flood.socket.send(zmq::buffer(std::string(4096, 'x')));
+  }
+  std::this_thread::sleep_for(1500ms);
+  ASSERT_TRUE(n2_.bus->send("n1", as_bytes("after")));
+  int flood = 0;
+  auto message = n1_.wait();
+  for (; message && message->from == "n3"; message = n1_.wait()) ++flood;
+  EXPECT_GT(flood, 0);
+  EXPECT_LE(flood, 1024);
+  ASSERT_TRUE(message);
+  EXPECT_EQ(text_of(*message), "after");
 }
 
 TEST_F(ControlBusTest, AnUnknownKeyIsRefused) {
