@@ -1,0 +1,179 @@
+"""A cluster on this machine, for tests: moslab as an object.
+
+    with Lab(3, mask=["/srv/work"]) as lab:
+        lab.exec("n1", ["mosrun", "sleep", "1"])
+        lab.cut("n1", "n2")
+
+Labs of one test run have names of their own, so that runs side by side do not meet.
+"""
+
+import itertools
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(os.environ.get("DROVER_BIN", ROOT / "build" / "bin"))
+MOSLAB = BIN / "moslab"
+PREFIX = os.environ.get("MOSLAB_TEST_PREFIX", f"test{os.getpid()}")
+
+_numbers = itertools.count(1)
+
+
+def wait_until(condition, timeout=10.0, what="the condition", every=0.02):
+    """Waits until condition() is true and returns what it returned."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what}: not so within {timeout} s")
+        time.sleep(every)
+
+
+def new_name():
+    """A lab name that nobody else uses."""
+    return f"{PREFIX}-{next(_numbers)}"
+
+
+def run_moslab(*args, **kw):
+    """Runs moslab; returns the CompletedProcess, whatever the exit status."""
+    kw.setdefault("timeout", 120)
+    kw.setdefault("stdin", subprocess.DEVNULL)
+    return subprocess.run([MOSLAB, *map(str, args)], capture_output=True, text=True, **kw)
+
+
+class Lab:
+    """A lab of `nodes` nodes, n1 to nN. Up when constructed, gone after down()."""
+
+    def __init__(self, nodes, *, mask=(), cpus=None, rate=None, rtt=None, conf=(), daemons=True,
+                 bin=None, name=None):
+        self.name = name or new_name()
+        self.nodes = [f"n{i}" for i in range(1, nodes + 1)]
+        self._popens = []
+        args = ["up", nodes, "--bin", bin or BIN]
+        for option, value in (("--cpus", cpus), ("--rate", rate), ("--rtt", rtt)):
+            if value is not None:
+                args += [option, value]
+        for directory in mask:
+            args += ["--mask", directory]
+        for line in conf:
+            args += ["--conf", line]
+        if not daemons:
+            args.append("--no-daemons")
+        self.moslab(*args)
+
+    def moslab(self, verb, *args):
+        """Runs a moslab command on this lab and returns its output; raises when it fails."""
+        done = run_moslab(verb, *args, "--name", self.name)
+        if done.returncode != 0:
+            raise RuntimeError(f"moslab {verb}: {done.stderr.strip()}")
+        return done.stdout
+
+    def command(self, node, argv, user=None):
+        """The command line that runs argv on a node."""
+        options = ["--name", self.name] + (["--user", str(user)] if user is not None else [])
+        return [str(MOSLAB), "exec", *options, node, "--", *map(str, argv)]
+
+    def exec(self, node, argv, *, user=None, check=True, timeout=60, text=True, **kw):
+        """Runs argv on a node to its end, with stdout and stderr captured."""
+        if "input" not in kw:
+            kw.setdefault("stdin", subprocess.DEVNULL)
+        kw.setdefault("stdout", subprocess.PIPE)
+        kw.setdefault("stderr", subprocess.PIPE)
+        done = subprocess.run(self.command(node, argv, user), timeout=timeout, text=text, **kw)
+        if check and done.returncode != 0:
+            raise RuntimeError(f"{node}: {argv}: exit status {done.returncode}: {done.stderr}")
+        return done
+
+    def out(self, node, argv, **kw):
+        """The output of argv on a node, without the blanks around it."""
+        return self.exec(node, argv, **kw).stdout.strip()
+
+    def popen(self, node, argv, *, user=None, **kw):
+        """Starts argv on a node; ended with the lab at the latest."""
+        kw.setdefault("stdin", subprocess.DEVNULL)
+        kw.setdefault("stdout", subprocess.PIPE)
+        kw.setdefault("stderr", subprocess.PIPE)
+        kw.setdefault("text", True)
+        process = subprocess.Popen(self.command(node, argv, user), **kw)
+        self._popens.append(process)
+        return process
+
+    def write(self, node, path, text, mode="644"):
+        """Makes a file on a node."""
+        self.exec(node, ["sh", "-c", 'cat > "$0" && chmod "$1" "$0"', path, mode], input=text)
+
+    def read(self, node, path):
+        return self.exec(node, ["cat", path]).stdout
+
+    def cut(self, one, other):
+        self.moslab("cut", one, other)
+
+    def heal(self, *pair):
+        self.moslab("heal", *pair)
+
+    def kill(self, node):
+        self.moslab("kill", node)
+
+    def start(self, node):
+        self.moslab("start", node)
+
+    def status(self):
+        """{node: what moslab status --json says about it}"""
+        return {n["name"]: n for n in json.loads(self.moslab("status", "--json"))["nodes"]}
+
+    def daemon_logs(self):
+        """The migrated log of every node that has one, as text."""
+        text = ""
+        for node in self.nodes:
+            done = self.exec(node, ["cat", "/var/log/drover/migrated.log"], check=False)
+            if done.returncode == 0:
+                text += f"--- {self.name} {node} migrated.log\n{done.stdout}"
+        return text
+
+    def down(self):
+        """Takes the lab down, once."""
+        if self.name not in lab_names():
+            return
+        self.moslab("down")
+        for process in self._popens:
+            try:
+                process.communicate(timeout=10)
+            except ValueError:
+                process.wait(timeout=10)  # its pipes were closed by the test already
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.down()
+
+
+def lab_names():
+    """The labs that are up on this machine, of whomever."""
+    try:
+        return sorted(os.listdir("/run/moslab"))
+    except FileNotFoundError:
+        return []
+
+
+def traces(name):
+    """What there is of a lab on this machine: directories, groups, processes, mounts."""
+    found = [str(path) for path in Path("/run/moslab").glob(f"{name}*")]
+    for mount in Path("/proc/mounts").read_text().splitlines():
+        fields = mount.split()
+        if fields[2] in ("cgroup", "cgroup2"):
+            found += [str(path) for path in Path(fields[1]).rglob(f"moslab-{name}")]
+        if f"/run/moslab/{name}/" in mount:
+            found.append(mount)
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"moslab-{name}" in (process / "cgroup").read_text():
+                found.append((process / "stat").read_text())
+        except OSError:
+            pass  # it ended while we looked
+    return found
