@@ -19,9 +19,11 @@
 
 #if defined(__SANITIZE_THREAD__)
 // ZeroMQ hands memory from thread to thread by atomics that this sanitizer cannot see in a
-// library built without it. Only accesses below a call into ZeroMQ are left out.
+// library built without it. Only accesses below a call into ZeroMQ, or its
+// libsodium, are left out.
 extern "C" const char* __tsan_default_suppressions() {
-  return "race:libzmq.so\ncalled_from_lib:libzmq.so\n";
+  return "called_from_lib:libzmq.so\ncalled_from_lib:libsodium.so\n"
+         "race:libzmq.so\nrace:libsodium.so\n";
 }
 #endif
 
