@@ -6,7 +6,6 @@
 #include <linux/sched.h>
 #include <linux/securebits.h>
 #include <sched.h>
-#include <signal.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -16,6 +15,7 @@
 
 #include <array>
 #include <climits>
+#include <csignal>
 #include <cstdio>
 
 namespace drover::sandbox_init {
@@ -221,7 +221,7 @@ Status open_files(const OwnedFd& proc, pid_t pid, Answer& answer) {
   return check(answer.mem.get(), "open mem");
 }
 
-Status make_blank(const SandboxSpec& spec, const OwnedFd& proc, pid_t pid, OwnedFd socket,
+Status make_blank(const SandboxSpec& spec, const OwnedFd& proc, pid_t pid, OwnedFd& socket,
                   Answer& answer) {
   if (!socket) return refusal("no socket for the blank");
   int ends[2];
@@ -261,7 +261,7 @@ void run(const SandboxSpec& spec, OwnedFd control) {
     Answer answer;
     Status status = refusal("unknown request");
     if (request->kind == kMakeBlank) {
-      status = make_blank(spec, *proc, request->pid, std::move(passed), answer);
+      status = make_blank(spec, *proc, request->pid, passed, answer);
     } else if (request->kind == kOpenProcess) {
       status = open_process(*proc, request->pid, answer);
     }
