@@ -11,6 +11,12 @@ Result<std::unique_ptr<EventLoop>> EventLoop::create() {
   return std::unique_ptr<EventLoop>(new EventLoop(std::move(epoll)));
 }
 
+EventLoop::~EventLoop() {
+  // Handlers may own holds: these must find a loop that is whole, and empty.
+  const auto watches = std::exchange(watches_, {});
+  const auto timers = std::exchange(timers_, {});
+}
+
 Result<EventLoop::Hold> EventLoop::watch(int fd, std::uint32_t events, Handler handler) {
   const std::uint64_t id = next_id_++;
   epoll_event event{};

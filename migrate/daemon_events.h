@@ -50,6 +50,7 @@ class EventLoop {
   };
 
   static Result<std::unique_ptr<EventLoop>> create();
+  ~EventLoop();
   EventLoop(const EventLoop&) = delete;
   EventLoop& operator=(const EventLoop&) = delete;
 

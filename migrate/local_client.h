@@ -7,7 +7,7 @@
 
 #include "common/config.h"
 #include "common/local_socket.h"
-#include "local.pb.h"
+#include "migrate/local.pb.h"
 
 namespace drover {
 

@@ -22,8 +22,10 @@ namespace drover {
 namespace {
 
 constexpr int kSocketFd = 3;
-/// What a deputy may do beyond its own user: trace the processes of others. Nothing else.
-constexpr int kDeputyCapability = CAP_SYS_PTRACE;
+/// What a deputy may do beyond its own user, all of it for the process that it holds: trace it,
+/// open its files in /proc (mem, pagemap and fd are closed to other users whatever ptrace would
+/// allow), and end it.
+constexpr int kDeputyCapabilities[] = {CAP_SYS_PTRACE, CAP_DAC_OVERRIDE, CAP_KILL};
 
 /// Passed on: how to log, and how the sanitizers are set up.
 constexpr const char* kInherited[] = {
@@ -137,7 +139,7 @@ Result<Spawned> start(const Launch& launch) {
   return Error{error.code, launch.program + ": " + error.step};
 }
 
-/// Becomes the deputies' user, keeping the one capability through exec (capabilities(7),
+/// Becomes the deputies' user, keeping the capabilities above through exec (capabilities(7),
 /// "Ambient capability set").
 Status become_deputy(uid_t uid, gid_t gid) {
   if (::prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0) return errno_error("PR_SET_KEEPCAPS");
@@ -146,11 +148,12 @@ Status become_deputy(uid_t uid, gid_t gid) {
   if (::setresuid(uid, uid, uid) < 0) return errno_error("setresuid");
   __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
   __user_cap_data_struct data[2] = {};
-  constexpr auto kBit = 1U << kDeputyCapability;
-  data[0] = {kBit, kBit, kBit};
+  for (const int capability : kDeputyCapabilities) data[0].permitted |= 1U << capability;
+  data[0].effective = data[0].inheritable = data[0].permitted;
   if (::syscall(SYS_capset, &header, data) < 0) return errno_error("capset");
-  if (::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, kDeputyCapability, 0, 0) < 0)
-    return errno_error("PR_CAP_AMBIENT_RAISE");
+  for (const int capability : kDeputyCapabilities)
+    if (::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0) < 0)
+      return errno_error("PR_CAP_AMBIENT_RAISE");
   if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) return errno_error("PR_SET_NO_NEW_PRIVS");
   return {};
 }
@@ -159,10 +162,6 @@ Launch launch_of(const SpawnSettings& settings, const char* name) {
   Launch launch;
   launch.program = settings.program_directory + "/" + name;
   launch.arguments = {name};
-  if (!settings.config.empty()) {
-    launch.arguments.push_back("--config");
-    launch.arguments.push_back(settings.config);
-  }
   launch.environment = child_environment(settings);
   return launch;
 }
@@ -183,6 +182,7 @@ Result<Spawned> spawn_deputy(const SpawnSettings& settings, pid_t job) {
   if (user == nullptr)
     return Error{errno, "deputy-user " + settings.deputy_user + ": no such user"};
   Launch launch = launch_of(settings, "deputy");
+  launch.arguments.push_back(settings.node);
   // Where the job's CPU time is accounted and limited, its deputy's is as well.
   if (const auto groups = cgroups_of(job))
     for (const CgroupDirectory& group : *groups)

@@ -22,7 +22,7 @@ struct Spawned {
 
 struct SpawnSettings {
   std::string program_directory;  ///< where deputy and guest are
-  std::string config;             ///< path for --config, or empty
+  std::string node;               ///< this node's name, which a deputy is told
   std::string fault;              ///< DROVER_FAULT, or empty
   std::string deputy_user;
 };
@@ -30,7 +30,7 @@ struct SpawnSettings {
 /// The directory of the program that is running (/proc/self/exe).
 Result<std::string> own_program_directory();
 
-/// Starts `deputy` as settings.deputy_user with the capabilities that holding other users'
+/// Starts `deputy NODE` as settings.deputy_user with the capabilities that holding other users'
 /// processes takes and no other, in the cgroups of the process `job`.
 Result<Spawned> spawn_deputy(const SpawnSettings& settings, pid_t job);
 

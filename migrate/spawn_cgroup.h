@@ -38,6 +38,9 @@ class GuestCgroup {
   GuestCgroup& operator=(GuestCgroup&&) = delete;
   ~GuestCgroup();
 
+  /// From now on the group stays when this goes: its guest outlives this daemon.
+  void leave() { directories_.clear(); }
+
   const std::string& shortfall() const { return shortfall_; }
   /// The files that a process writes "0" to in order to join.
   std::vector<std::string> join_files() const;

@@ -1,0 +1,345 @@
+#include "migrate/daemon_moves.h"
+
+#include <fmt/format.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+
+#include "common/log.h"
+#include "migrate/messages.h"
+
+namespace drover {
+namespace {
+
+constexpr char kHome[] = "home";
+constexpr std::chrono::milliseconds kInquest{300};
+
+std::string describe(const Job& job) { return fmt::format("job {} ({})", job.pid, job.command); }
+
+}  // namespace
+
+Moves::Moves(NodeContext& context, Children& children, Dialler& dialler, Peers& peers,
+             JobRegistry& jobs, DeputyGone deputy_gone)
+    : context_(context),
+      dialler_(dialler),
+      peers_(peers),
+      jobs_(jobs),
+      deputy_gone_(std::move(deputy_gone)),
+      machine_(own_machine()),
+      deputies_(context, children,
+                {[this](const std::string& job, const order::DeputyEvent& event) {
+                   deputy_says(job, event);
+                 },
+                 [this](const std::string& job, int wait_status, JobStderr job_stderr) {
+                   this->deputy_gone(job, wait_status, std::move(job_stderr));
+                 }}) {}
+
+void Moves::migrate(const JobPtr& job, const std::string& target, Done done) {
+  const bool homeward = target == kHome || target == context_.settings.node;
+  const auto refuse = [&](const Error& why) {
+    job->last_refusal = fmt::format("cannot move to {}: {}", target, why.message());
+    log_info("{}: {}", describe(*job), job->last_refusal);
+    done(why);
+  };
+  if (moves_.count(job->id)) return refuse(refusal("is being moved already"));
+  if (job->state == JobState::kHome) {
+    if (homeward) return refuse(refusal("is at home already"));
+    if (deputies_.present(job->id)) return refuse(refusal("is only just coming home"));
+    if (const Status good = check_target(target); !good) return refuse(good.error());
+    const auto against = reasons(*job);
+    if (!against.empty()) return refuse(refusal("declined: " + against.front()));
+    return begin(job, JobState::kLeaving, target, std::move(done));
+  }
+  if (!job->away()) return refuse(refusal("is " + std::string(job_state_name(job->state))));
+  if (!deputies_.present(job->id)) return refuse(refusal("has a deputy that takes no orders"));
+  if (homeward) return begin(job, JobState::kComingHome, kHome, std::move(done));
+  if (target == job->where) return refuse(refusal("is on " + target + " already"));
+  if (const Status good = check_target(target); !good) return refuse(good.error());
+  begin(job, JobState::kHopping, target, std::move(done));
+}
+
+std::vector<std::string> Moves::reasons(const Job& job) const {
+  if (job.state == JobState::kLost || job.state == JobState::kEnded) return {"has ended"};
+  if (job.moving()) return {"is being moved already"};
+  if (job.away()) return {};
+  const auto process = read_process(job.pid);
+  if (!process || process->start_ticks != job.start_ticks) return {"has ended"};
+  return objections_to_moving(*process, context_.settings.allow_root_jobs, false);
+}
+
+Status Moves::check_target(const std::string& target) const {
+  const Member* member = context_.membership->find(target);
+  if (member == nullptr) return refusal("is not a node of the cluster");
+  if (member->revoked) return refusal("has been revoked");
+  if (!context_.membership->active(context_.settings.node))
+    return refusal("this node is no member of a cluster");
+  const auto& zones = context_.settings.send_zones;
+  if (std::ranges::find(zones, member->zone) == zones.end())
+    return refusal("is in the zone " + member->zone + ", which own jobs are not sent to");
+  return {};
+}
+
+void Moves::begin(const JobPtr& job, JobState kind, const std::string& target, Done done) {
+  auto move = std::make_shared<Move>();
+  move->job = job;
+  move->kind = kind;
+  move->target = target;
+  move->done = std::move(done);
+  moves_.emplace(job->id, move);
+  job->state = kind;
+  if (kind == JobState::kComingHome) return recall(move);
+  move->epoch = ++job->epoch;
+  peers_.connect(target,
+                 [this, move](Result<Peers::LinkName> link) { link_ready(move, std::move(link)); });
+}
+
+void Moves::recall(const MovePtr& move) {
+  order::DeputyOrder order;
+  order.mutable_recall()->set_reason("asked");
+  move->ordered = true;
+  if (const Status sent = deputies_.give_order(move->job->id, order); !sent)
+    fail(move, sent.error());
+}
+
+void Moves::link_ready(const MovePtr& move, Result<Peers::LinkName> link) {
+  if (!current(move)) return;
+  if (!link) return fail(move, link.error());
+  const auto process = read_process(move->job->pid);
+  if (!process) return fail(move, process.error());
+  move->link = *link;
+  peer::PeerMessage message;
+  peer::PrepareBody& prepare = *message.mutable_prepare_body();
+  prepare.set_job(move->job->id);
+  prepare.set_epoch(move->epoch);
+  prepare.set_pid(move->job->pid);
+  prepare.set_uid(move->job->uid);
+  prepare.set_gid(move->job->gid);
+  prepare.set_memory_bytes(std::max({move->job->options.memory_bytes, move->job->away_rss_bytes,
+                                     process->rss_bytes + process->swap_bytes}));
+  *prepare.mutable_home() = machine_;
+  prepare.set_link(to_field(*link));
+  prepare.set_from_guest(move->kind == JobState::kHopping);
+  move->asked_at = wall_clock();
+  questions_->ask(move->target, std::move(message), [this, move](Result<peer::PeerMessage> answer) {
+    place_ready(move, std::move(answer));
+  });
+}
+
+void Moves::place_ready(const MovePtr& move, Result<peer::PeerMessage> answer) {
+  if (!answer) return current(move) ? fail(move, answer.error()) : void();
+  move->prepared = true;
+  if (!current(move)) return;
+  move->place = answer->prepared();
+  const auto skew = least_clock_skew(
+      move->asked_at, std::chrono::nanoseconds(move->place.realtime_ns()), wall_clock());
+  if (skew > kMostClockSkew)
+    return fail(move, refusal(fmt::format("its clock differs from ours by {} ms",
+                                          skew / std::chrono::milliseconds(1))));
+  const auto ticket = parse_ticket(field_bytes(move->place.home_ticket()));
+  const Member* member = context_.membership->active(move->target);
+  if (!ticket || member == nullptr) return fail(move, refusal("is no member any more"));
+  dialler_.dial(member->addresses, {Preamble::Kind::kBodyChannel, *ticket},
+                [this, move](Result<OwnedFd> socket) { socket_ready(move, std::move(socket)); });
+}
+
+void Moves::socket_ready(const MovePtr& move, Result<OwnedFd> socket) {
+  if (!current(move)) return;
+  if (!socket) return fail(move, socket.error());
+  if (move->kind == JobState::kLeaving)
+    if (const Status started = deputies_.start(*move->job); !started)
+      return fail(move, started.error());
+  if (const Status ordered = order_deputy(move, *socket); !ordered) fail(move, ordered.error());
+}
+
+Status Moves::order_deputy(const MovePtr& move, const OwnedFd& socket) {
+  DROVER_TRY(const Ticket ticket, parse_ticket(field_bytes(move->place.home_ticket())));
+  DROVER_TRY(const ChannelKey key,
+             peers_.body_key(move->target, move->link, false, move->job->id, move->epoch, ticket));
+  order::DeputyOrder order;
+  if (move->kind == JobState::kLeaving) {
+    order::Outbound& outbound = *order.mutable_outbound();
+    outbound.set_job(move->job->id);
+    outbound.set_epoch(move->epoch);
+    outbound.set_pid(move->job->pid);
+    outbound.set_target(move->target);
+    outbound.set_key(to_field(key));
+    outbound.set_root_allowed(context_.settings.allow_root_jobs);
+  } else {
+    const Member* member = context_.membership->active(move->target);
+    if (member == nullptr) return refusal("is no member any more");
+    order::Hop& hop = *order.mutable_hop();
+    hop.set_epoch(move->epoch);
+    hop.set_target(move->target);
+    hop.set_key(to_field(key));
+    hop.set_source_address(format_data_address(member->addresses.front()));
+    hop.set_source_ticket(move->place.source_ticket());
+  }
+  DROVER_CHECK(deputies_.give_order(move->job->id, order, &socket));
+  move->ordered = true;
+  return {};
+}
+
+/// False if the move has been given up while one of its steps was under way.
+bool Moves::current(const MovePtr& move) const {
+  const auto found = moves_.find(move->job->id);
+  return found != moves_.end() && found->second == move;
+}
+
+void Moves::fail(const MovePtr& move, const Error& why) {
+  if (!move->ordered && move->kind != JobState::kComingHome) {
+    // Said even if no answer has come: it may be on its way.
+    peer::PeerMessage message;
+    message.mutable_release_body()->set_job(move->job->id);
+    message.mutable_release_body()->set_epoch(move->epoch);
+    if (move->asked_at.count() != 0) questions_->tell(move->target, std::move(message));
+  }
+  Job& job = *move->job;
+  if (job.moving())
+    job.state = move->kind == JobState::kLeaving ? JobState::kHome : JobState::kAway;
+  if (move->kind == JobState::kLeaving) deputies_.expect_exit(job.id);
+  finish(move, why);
+}
+
+void Moves::finish(const MovePtr& move, Result<local::Migrated> outcome) {
+  if (!current(move)) return;
+  moves_.erase(move->job->id);
+  Job& job = *move->job;
+  if (outcome) {
+    job.last_refusal.clear();
+  } else {
+    job.last_refusal =
+        fmt::format("cannot move to {}: {}", move->target, outcome.error().message());
+    log_info("{}: {}", describe(job), job.last_refusal);
+  }
+  move->done(std::move(outcome));
+}
+
+void Moves::deputy_says(const std::string& id, const order::DeputyEvent& event) {
+  const JobPtr job = jobs_.find(id);
+  if (!job) return;
+  switch (event.event_case()) {
+    case order::DeputyEvent::kMoveEnded:
+      return move_ended(job, event.move_ended());
+    case order::DeputyEvent::kCounters: {
+      JobCounters counters;
+      for (const order::CallCount& call : event.counters().calls())
+        counters.calls[call.number()] = {call.served(), call.forced_home()};
+      counters.failed_moves = event.counters().failed_moves();
+      counters.away_ns = event.counters().away_ns();
+      counters.remote_cpu_ns = event.counters().remote_cpu_ns();
+      return job->count(std::move(counters), EventLoop::Clock::now());
+    }
+    case order::DeputyEvent::kEnded:
+      job->wait_status = event.ended().wait_status();
+      job->state = JobState::kEnded;
+      if (!event.ended().message().empty())
+        log_info("{}: {}", describe(*job), event.ended().message());
+      return deputies_.expect_exit(id);
+    case order::DeputyEvent::EVENT_NOT_SET:
+      return log_warn("{}: its deputy says what is not known here", describe(*job));
+  }
+}
+
+void Moves::move_ended(const JobPtr& job, const order::MoveEnded& event) {
+  const auto found = moves_.find(job->id);
+  const MovePtr move = found == moves_.end() ? nullptr : found->second;
+  if (event.ok())
+    moved(job, move, event);
+  else
+    not_moved(job, move, event);
+}
+
+void Moves::moved(const JobPtr& job, const MovePtr& move, const order::MoveEnded& event) {
+  const bool to_home = event.to() == kHome || event.to() == context_.settings.node;
+  const std::string from = event.from() == kHome ? context_.settings.node : event.from();
+  job->where = to_home ? context_.settings.node : event.to();
+  job->moves += 1;
+  job->away_rss_bytes = 0;
+  log_info("{}: moved from {} to {}, frozen {:.1f} ms, {} bytes, epoch {} ({})", describe(*job),
+           from, job->where, event.freeze_ns() / 1e6, event.bytes(), event.epoch(), event.reason());
+  local::Migrated done;
+  done.set_from(from);
+  done.set_to(job->where);
+  done.set_freeze_ns(event.freeze_ns());
+  done.set_bytes(event.bytes());
+  done.set_duration_ns(event.duration_ns());
+  if (!to_home) {
+    job->state = JobState::kAway;
+    if (move && move->epoch == event.epoch()) finish(move, done);
+    return;
+  }
+  job->state = JobState::kHome;
+  deputies_.expect_exit(job->id);
+  if (!move) return;
+  if (move->kind == JobState::kComingHome)
+    move->outcome = std::make_unique<Result<local::Migrated>>(done);
+  else
+    fail(move, refusal("it came home meanwhile: " + event.reason()));
+}
+
+void Moves::not_moved(const JobPtr& job, const MovePtr& move, const order::MoveEnded& event) {
+  const Error why = refusal(event.error());
+  const bool ours = move && (move->kind == JobState::kComingHome || move->epoch == event.epoch());
+  if (!ours) {
+    log_warn("{}: could not move from {} to {}: {}", describe(*job), event.from(), event.to(),
+             event.error());
+    return;
+  }
+  job->state = move->kind == JobState::kLeaving ? JobState::kHome : JobState::kAway;
+  if (move->kind != JobState::kLeaving || !deputies_.present(job->id)) return finish(move, why);
+  // Its process is at home, so the deputy exits.
+  deputies_.expect_exit(job->id);
+  move->outcome = std::make_unique<Result<local::Migrated>>(why);
+}
+
+void Moves::deputy_gone(const std::string& id, int wait_status, JobStderr job_stderr) {
+  const JobPtr job = jobs_.find(id);
+  if (!job) return;
+  job->settle_counters();
+  const auto found = moves_.find(id);
+  const MovePtr move = found == moves_.end() ? nullptr : found->second;
+  if (move && move->outcome) {
+    const auto outcome = std::move(move->outcome);
+    finish(move, std::move(*outcome));
+  } else if (job->state == JobState::kEnded) {
+    if (move) finish(move, refusal("has ended"));
+  } else if (job->state != JobState::kHome) {
+    // A process that was held hollow is dying now (EXITKILL), one that was not goes on: which
+    // of the two is seen in a moment.
+    const std::string how = WIFSIGNALED(wait_status)
+                                ? fmt::format("signal {}", WTERMSIG(wait_status))
+                                : fmt::format("status {}", WEXITSTATUS(wait_status));
+    auto voice = std::make_shared<JobStderr>(std::move(job_stderr));
+    inquests_[id] = context_.loop.after(kInquest, [this, job, how, voice] {
+      deputy_died(job, how, *voice);
+      inquests_.erase(job->id);
+      deputy_gone_(job);
+    });
+    return;
+  }
+  deputy_gone_(job);
+}
+
+/// It has ended though its process was away or on the way.
+void Moves::deputy_died(const JobPtr& job, const std::string& how, const JobStderr& job_stderr) {
+  const auto found = moves_.find(job->id);
+  const MovePtr move = found == moves_.end() ? nullptr : found->second;
+  const auto process = read_process(job->pid);
+  const bool alive = process && process->start_ticks == job->start_ticks && process->state != 'Z' &&
+                     process->state != 'X';
+  if (alive) {
+    job->state = JobState::kHome;
+    job->where = context_.settings.node;
+    log_error("{}: its deputy died ({}); the process runs on at home", describe(*job), how);
+    if (move) finish(move, refusal("its deputy died (" + how + "); it runs on at home"));
+    return;
+  }
+  job->state = JobState::kLost;
+  const std::string words = fmt::format("{}: was lost: its deputy died ({}) while it was on {}",
+                                        job->pid, how, job->where);
+  log_error("{}", words);
+  job_stderr.say("drover: " + words);
+  if (move) finish(move, refusal("was lost: its deputy died (" + how + ")"));
+}
+
+}  // namespace drover

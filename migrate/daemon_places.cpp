@@ -1,0 +1,321 @@
+#include "migrate/daemon_places.h"
+
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+
+#include "common/log.h"
+#include "migrate/jobs_process.h"
+#include "migrate/messages.h"
+
+namespace drover {
+namespace {
+
+constexpr std::chrono::milliseconds kNoWait{0};
+constexpr std::chrono::seconds kTermPatience{3};
+
+peer::PeerMessage refused(const std::string& why) {
+  peer::PeerMessage message;
+  message.mutable_refused()->set_why(why);
+  return message;
+}
+
+std::string describe(const std::string& home, const std::string& job, std::uint64_t epoch) {
+  return fmt::format("guest of {} (job {}, epoch {})", home, job.substr(0, 8), epoch);
+}
+
+template <class Key>
+std::string describe(const Key& key) {
+  return describe(std::get<0>(key), std::get<1>(key), std::get<2>(key));
+}
+
+/// The effective uids of all processes: those that their directories in /proc belong to.
+std::set<uid_t> uids_in_use() {
+  std::set<uid_t> uids;
+  const auto pids = list_processes();
+  if (!pids) return uids;
+  for (const pid_t pid : *pids) {
+    struct stat status {};
+    if (::stat(fmt::format("/proc/{}", pid).c_str(), &status) == 0) uids.insert(status.st_uid);
+  }
+  return uids;
+}
+
+}  // namespace
+
+Result<uid_t> GuestUids::take() {
+  const std::set<uid_t> running = uids_in_use();
+  for (std::uint32_t tried = 0; tried < pairs_; ++tried) {
+    const uid_t uid = base_ + 2 * (next_++ % pairs_);
+    if (used_.count(uid) || running.count(uid) || running.count(uid + 1)) continue;
+    used_.insert(uid);
+    return uid;
+  }
+  return refusal("has no throwaway uid left (guest-uid-count)");
+}
+
+peer::PeerMessage GuestPlaces::prepare(const std::string& from, const peer::PrepareBody& request) {
+  const auto answer = make_place(from, request);
+  if (!answer) {
+    log_info("refused {}: {}", describe(from, request.job(), request.epoch()),
+             answer.error().message());
+    return refused(answer.error().message());
+  }
+  peer::PeerMessage message;
+  *message.mutable_prepared() = *answer;
+  message.mutable_prepared()->set_realtime_ns(wall_clock().count());
+  return message;
+}
+
+Result<peer::Prepared> GuestPlaces::make_place(const std::string& from,
+                                               const peer::PrepareBody& request) {
+  const PlaceKey key{from, request.job(), request.epoch()};
+  if (const auto found = places_.find(key); found != places_.end()) {
+    if (found->second->used || found->second->ending) return refusal("has served this epoch");
+    return found->second->answer;
+  }
+  const auto first = places_.lower_bound({from, request.job(), 0});
+  for (auto it = first; it != places_.end() && std::get<1>(it->first) == request.job() &&
+                        std::get<0>(it->first) == from;) {
+    const PlaceKey other = (it++)->first;
+    if (std::get<2>(other) > request.epoch()) return refusal("has seen a later epoch of this job");
+    if (!places_.at(other)->used) end_guest(other, "a later epoch has come");
+  }
+  const Member* home = context_.membership->active(from);
+  if (home == nullptr) return refusal("does not know " + from);
+  DROVER_TRY(HostState state, read_host_state());
+  state.guests = places_.size();
+  const DaemonSettings& s = context_.settings;
+  DROVER_CHECK(admit_body(request, *home, {s.guest_zones, s.block, s.max_guests}, state, machine_));
+
+  DROVER_TRY(const uid_t uid, uids_.take());
+  auto place = start_guest(key, uid);
+  if (!place) {
+    uids_.give_back(uid);
+    return place.error();
+  }
+  Place& made = *places_.emplace(key, *std::move(place)).first->second;
+  made.request = request;
+  if (const Status issued = issue_tickets(key, made); !issued) {
+    end_guest(key, issued.error().message());
+    return issued.error();
+  }
+  log_info("{}: place prepared, uid {}, pid {}", describe(key), uid, made.guest.pid);
+  return made.answer;
+}
+
+Result<std::unique_ptr<GuestPlaces::Place>> GuestPlaces::start_guest(const PlaceKey& key,
+                                                                     uid_t uid) {
+  const auto& [home, job, epoch] = key;
+  GuestCgroup group = GuestCgroup::make(fmt::format("{}-{}-{}", home, job, epoch));
+  if (!group.shortfall().empty())
+    log_warn("{}: runs without a CPU weight: {}", describe(key), group.shortfall());
+  DROVER_TRY(Spawned guest, spawn_guest(context_.settings.spawn, uid, group.join_files()));
+  auto place = std::make_unique<Place>(std::move(group), std::move(guest));
+  place->outer_uid = uid;
+  place->last.set_state("prepared");
+  children_.expect(place->guest.pid, [this, key](int status) { guest_gone(key, status); });
+  auto watch = context_.loop.watch(place->guest.socket.fd(), EPOLLIN,
+                                   [this, key](std::uint32_t) { guest_says(key); });
+  if (!watch) {
+    children_.forget(place->guest.pid);
+    ::kill(place->guest.pid, SIGKILL);
+    return watch.error();
+  }
+  place->watch = *std::move(watch);
+  place->expiry =
+      context_.loop.after(kUnusedLife, [this, key] { end_guest(key, "nobody came to its place"); });
+  return place;
+}
+
+Status GuestPlaces::issue_tickets(const PlaceKey& key, Place& place) {
+  const auto expires = EventLoop::Clock::now() + kUnusedLife;
+  const Ticket home_ticket = tickets_.issue({key, false}, expires);
+  place.answer.set_home_ticket(to_field(home_ticket));
+  if (place.request.from_guest())
+    place.answer.set_source_ticket(to_field(tickets_.issue({key, true}, expires)));
+  DROVER_TRY(const Ticket link, parse_ticket(field_bytes(place.request.link())));
+  DROVER_TRY(place.channel_key, peers_.body_key(std::get<0>(key), link, true, std::get<1>(key),
+                                                std::get<2>(key), home_ticket));
+  return {};
+}
+
+void GuestPlaces::release(const std::string& from, const peer::ReleaseBody& request) {
+  const PlaceKey key{from, request.job(), request.epoch()};
+  const auto found = places_.find(key);
+  // A place with a body in it ends by its channel, not by a message that may be late.
+  if (found != places_.end() && !found->second->used) end_guest(key, "its home gave it up");
+}
+
+void GuestPlaces::channel(OwnedFd socket, const Ticket& ticket) {
+  const auto owner = tickets_.redeem(ticket, EventLoop::Clock::now());
+  const auto found = owner ? places_.find(owner->place) : places_.end();
+  if (found == places_.end() || found->second->ending)
+    return log_info("data port: connection refused: no such ticket");
+  Place& place = *found->second;
+  if (owner->from_guest) {
+    order::GuestOrder order;
+    order.mutable_accepted()->set_ticket(to_field(ticket));
+    return give_order(place, order, &socket);
+  }
+  place.used = true;
+  place.expiry.reset();
+  place.last.set_state("building");
+  order::GuestOrder order;
+  order::HostBody& body = *order.mutable_host_body();
+  body.set_job(place.request.job());
+  body.set_home(std::get<0>(owner->place));
+  body.set_epoch(place.request.epoch());
+  body.set_job_uid(place.request.uid());
+  body.set_job_gid(place.request.gid());
+  body.set_outer_uid(place.outer_uid);
+  body.set_key(to_field(place.channel_key));
+  give_order(place, order, &socket);
+  place.channel_key.fill(std::byte{0});
+}
+
+std::vector<local::Guest> GuestPlaces::list() const {
+  std::vector<local::Guest> guests;
+  for (const auto& [key, place] : places_) {
+    local::Guest& guest = guests.emplace_back();
+    guest.set_home(std::get<0>(key));
+    guest.set_job(std::get<1>(key));
+    guest.set_epoch(std::get<2>(key));
+    guest.set_uid(place->request.uid());
+    guest.set_pid(place->request.pid());
+    guest.set_state(place->ending ? "ending" : place->last.state());
+    guest.set_cpu_ns(place->last.cpu_ns());
+    guest.set_rss_bytes(place->last.rss_bytes());
+    guest.set_supervisor(place->guest.pid);
+  }
+  return guests;
+}
+
+void GuestPlaces::end_guests_of(const std::string& node) {
+  std::vector<PlaceKey> keys;
+  for (const auto& [key, place] : places_)
+    if (std::get<0>(key) == node) keys.push_back(key);
+  for (const PlaceKey& key : keys) end_guest(key, "its home has been revoked");
+}
+
+void GuestPlaces::abandon() {
+  for (const auto& [key, place] : places_) {
+    if (place->used)
+      place->cgroup.leave();
+    else
+      ::kill(place->guest.pid, SIGKILL);
+  }
+}
+
+void GuestPlaces::guest_says(const PlaceKey& key) {
+  const auto found = places_.find(key);
+  if (found == places_.end()) return;
+  Place& place = *found->second;
+  auto packet = place.guest.socket.receive(kNoWait);
+  if (!packet && packet.error().code == ETIMEDOUT) return;
+  if (!packet || !*packet) {
+    place.watch.reset();  // it is about to end; if not, it is made to
+    place.expiry = context_.loop.after(kTermPatience,
+                                       [this, key] { end_guest(key, "it has closed its socket"); });
+    return;
+  }
+  const auto event = decode_message<order::GuestEvent>((*packet)->data, "guest");
+  if (!event) return log_warn("{}: {}", describe(key), event.error().message());
+  handle_event(key, place, *event);
+}
+
+void GuestPlaces::handle_event(const PlaceKey& key, Place& place, const order::GuestEvent& event) {
+  switch (event.event_case()) {
+    case order::GuestEvent::kDial:
+      return dial_for(key, event.dial());
+    case order::GuestEvent::kState: {
+      place.last = event.state();
+      peer::PeerMessage message;
+      peer::BodyState& state = *message.mutable_body_state();
+      state.set_job(std::get<1>(key));
+      state.set_epoch(std::get<2>(key));
+      state.set_state(event.state().state());
+      state.set_cpu_ns(event.state().cpu_ns());
+      state.set_rss_bytes(event.state().rss_bytes());
+      if (questions_ != nullptr) questions_->tell(std::get<0>(key), std::move(message));
+      return;
+    }
+    case order::GuestEvent::kEnded:
+      return log_info("{}: ended: {}", describe(key), event.ended().message());
+    case order::GuestEvent::EVENT_NOT_SET:
+      return log_warn("{}: says what is not known here", describe(key));
+  }
+}
+
+/// A guest may have this daemon connect it to the data port of a member, and to nothing else.
+void GuestPlaces::dial_for(const PlaceKey& key, const order::Dial& dial) {
+  const auto ticket = parse_ticket(field_bytes(dial.ticket()));
+  const auto refuse = [&](const std::string& why) {
+    log_warn("{}: asks to dial {}: {}", describe(key), dial.address(), why);
+    give_socket(key, true, dial.ticket(), refusal(why));
+  };
+  if (!ticket) return refuse(ticket.error().message());
+  for (const Member& member : context_.membership->members()) {
+    if (member.revoked) continue;
+    for (const NodeAddress& address : member.addresses)
+      if (format_data_address(address) == dial.address())
+        return dialler_.dial({address}, {Preamble::Kind::kBodyChannel, *ticket},
+                             [this, key, ticket = dial.ticket()](Result<OwnedFd> socket) {
+                               give_socket(key, true, ticket, std::move(socket));
+                             });
+  }
+  refuse("is no member's data address");
+}
+
+void GuestPlaces::give_socket(const PlaceKey& key, bool dialled, const std::string& ticket,
+                              Result<OwnedFd> socket) {
+  const auto found = places_.find(key);
+  if (found == places_.end()) return;
+  order::GuestOrder order;
+  order::GuestSocket& answer = dialled ? *order.mutable_dialled() : *order.mutable_accepted();
+  answer.set_ticket(ticket);
+  if (!socket) answer.set_error(socket.error().message());
+  give_order(*found->second, order, socket ? &*socket : nullptr);
+}
+
+/// Never waits for a guest: one that does not read is as good as gone.
+void GuestPlaces::give_order(Place& place, const order::GuestOrder& order, const OwnedFd* fd) {
+  const int raw = fd ? fd->get() : -1;
+  const Status sent = place.guest.socket.send(
+      encode_message(order), fd ? std::span<const int>(&raw, 1) : std::span<const int>(), kNoWait);
+  if (!sent) log_warn("guest {}: takes no orders: {}", place.guest.pid, sent.error().message());
+}
+
+void GuestPlaces::end_guest(const PlaceKey& key, const std::string& why) {
+  const auto found = places_.find(key);
+  if (found == places_.end() || found->second->ending) return;
+  Place& place = *found->second;
+  place.ending = true;
+  log_info("{}: ends: {}", describe(key), why);
+  ::kill(place.guest.pid, SIGTERM);
+  place.expiry =
+      context_.loop.after(kTermPatience, [pid = place.guest.pid] { ::kill(pid, SIGKILL); });
+}
+
+void GuestPlaces::guest_gone(const PlaceKey& key, int wait_status) {
+  const auto found = places_.find(key);
+  if (found == places_.end()) return;
+  if (WIFSIGNALED(wait_status) && !found->second->ending)
+    log_error("{}: died by signal {}", describe(key), WTERMSIG(wait_status));
+  else
+    log_info("{}: has gone, status {}", describe(key), WEXITSTATUS(wait_status));
+  // What it said last is still in the socket.
+  while (found->second->watch.active()) {
+    auto packet = found->second->guest.socket.receive(kNoWait);
+    if (!packet || !*packet) break;
+    if (const auto event = decode_message<order::GuestEvent>((*packet)->data, "guest"))
+      if (!event->has_dial()) handle_event(key, *found->second, *event);
+  }
+  uids_.give_back(found->second->outer_uid);
+  places_.erase(found);
+}
+
+}  // namespace drover

@@ -1,0 +1,138 @@
+#include "migrate/daemon_questions.h"
+
+#include "common/log.h"
+#include "migrate/jobs.h"
+#include "migrate/messages.h"
+#include "migrate/tickets.h"
+
+namespace drover {
+namespace {
+
+constexpr std::size_t kMostCpuWords = 256;
+constexpr std::size_t kMostWordsOfText = 4096;
+
+Status check_job(const std::string& job) {
+  if (!valid_job_id(job)) return refusal("malformed job id");
+  return {};
+}
+
+Status check_prepare(const peer::PrepareBody& prepare) {
+  DROVER_CHECK(check_job(prepare.job()));
+  if (prepare.epoch() == 0) return refusal("epoch 0");
+  if (prepare.pid() <= 1) return refusal("malformed pid");
+  if (prepare.link().size() != kTicketBytes) return refusal("malformed link name");
+  if (prepare.home().cpu_size() > static_cast<int>(kMostCpuWords))
+    return refusal("too many CPU words");
+  return {};
+}
+
+Status check_prepared(const peer::Prepared& prepared) {
+  if (prepared.home_ticket().size() != kTicketBytes) return refusal("malformed ticket");
+  if (!prepared.source_ticket().empty() && prepared.source_ticket().size() != kTicketBytes)
+    return refusal("malformed ticket");
+  return {};
+}
+
+bool is_answer(const peer::PeerMessage& message) {
+  return message.has_prepared() || message.has_refused();
+}
+
+}  // namespace
+
+Result<peer::PeerMessage> parse_peer_message(ByteView data) {
+  DROVER_TRY(auto message, decode_message<peer::PeerMessage>(data, "peer message"));
+  if (message.oldest_protocol() > kNewestPeerProtocol ||
+      message.newest_protocol() < kOldestPeerProtocol)
+    return refusal("peer message: protocol " + std::to_string(message.oldest_protocol()) + " to " +
+                   std::to_string(message.newest_protocol()) + " is not spoken here");
+  Status good;
+  using Case = peer::PeerMessage;
+  switch (message.message_case()) {
+    case Case::kPrepareBody:
+      good = check_prepare(message.prepare_body());
+      break;
+    case Case::kPrepared:
+      good = check_prepared(message.prepared());
+      break;
+    case Case::kRefused:
+      if (message.refused().why().size() > kMostWordsOfText) good = refusal("too many words");
+      break;
+    case Case::kReleaseBody:
+      good = check_job(message.release_body().job());
+      break;
+    case Case::kBodyState:
+      good = check_job(message.body_state().job());
+      break;
+    case Case::MESSAGE_NOT_SET:
+      good = refusal("of a kind that is not known here");
+      break;
+  }
+  if (!good) return good.error().within("peer message");
+  return message;
+}
+
+Result<std::unique_ptr<Questions>> Questions::create(EventLoop& loop, ControlBus& bus,
+                                                     Asked asked) {
+  std::unique_ptr<Questions> self(new Questions(loop, bus, std::move(asked)));
+  DROVER_TRY(self->watch_,
+             loop.watch(bus.poll_fd(), EPOLLIN, [q = self.get()](std::uint32_t) { q->drain(); }));
+  return self;
+}
+
+void Questions::ask(const std::string& node, peer::PeerMessage question, Answered answered) {
+  const std::uint64_t number = next_++;
+  question.set_question(number);
+  Open& open = open_[number];
+  open.node = node;
+  open.answered = std::move(answered);
+  const Status sent = send(node, question);
+  const auto delay = sent ? std::chrono::nanoseconds(kPatience) : std::chrono::nanoseconds::zero();
+  const Error why = sent ? refusal(node + " does not answer") : sent.error();
+  open.timer = loop_.after(delay, [this, number, why] { close(number, why); });
+}
+
+void Questions::tell(const std::string& node, peer::PeerMessage message) {
+  message.set_question(0);
+  if (const Status sent = send(node, message); !sent)
+    log_info("control bus: to {}: {}", node, sent.error().message());
+}
+
+Status Questions::send(const std::string& node, peer::PeerMessage& message) {
+  message.set_oldest_protocol(kOldestPeerProtocol);
+  message.set_newest_protocol(kNewestPeerProtocol);
+  return bus_.send(node, encode_message(message));
+}
+
+void Questions::drain() {
+  while (const auto message = bus_.receive()) take(*message);
+}
+
+void Questions::take(const BusMessage& received) {
+  const auto message = parse_peer_message(received.payload);
+  if (!message) return log_warn("from {}: {}", received.from, message.error().message());
+  if (is_answer(*message)) {
+    const auto open = open_.find(message->question());
+    // A node answers only what it was asked itself.
+    if (open == open_.end() || open->second.node != received.from) return;
+    if (message->has_refused())
+      close(message->question(), refusal(message->refused().why()));
+    else
+      close(message->question(), *message);
+    return;
+  }
+  auto answer = asked_(received.from, *message);
+  if (!answer) return;
+  answer->set_question(message->question());
+  if (const Status sent = send(received.from, *answer); !sent)
+    log_info("control bus: to {}: {}", received.from, sent.error().message());
+}
+
+void Questions::close(std::uint64_t number, Result<peer::PeerMessage> outcome) {
+  const auto found = open_.find(number);
+  if (found == open_.end()) return;
+  const Answered answered = std::move(found->second.answered);
+  open_.erase(found);
+  answered(std::move(outcome));
+}
+
+}  // namespace drover

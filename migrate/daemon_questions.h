@@ -1,0 +1,64 @@
+// Questions and answers on the control bus.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "common/control_bus.h"
+#include "migrate/daemon_events.h"
+#include "migrate/peer.pb.h"
+
+namespace drover {
+
+/// The versions of the protocol between daemons that this one speaks.
+inline constexpr std::uint32_t kOldestPeerProtocol = 1;
+inline constexpr std::uint32_t kNewestPeerProtocol = 1;
+
+/// The message in a packet from the bus, if it is well-formed and of a version that we speak:
+/// every field that has a fixed form (job ids, tickets, link names, counts) is checked here.
+Result<peer::PeerMessage> parse_peer_message(ByteView data);
+
+class Questions {
+ public:
+  using Answered = std::function<void(Result<peer::PeerMessage>)>;
+  /// What another node asks or says by itself; an answer is sent if one is returned.
+  using Asked = std::function<std::optional<peer::PeerMessage>(const std::string& from,
+                                                               const peer::PeerMessage&)>;
+
+  static Result<std::unique_ptr<Questions>> create(EventLoop& loop, ControlBus& bus, Asked asked);
+
+  /// Asks `node`. `answered` gets its answer, its refusal as an error in its words, or an error
+  /// if none came in time; in a later turn of the loop.
+  void ask(const std::string& node, peer::PeerMessage question, Answered answered);
+  /// Says something that needs no answer. What cannot be sent is logged.
+  void tell(const std::string& node, peer::PeerMessage message);
+
+  static constexpr std::chrono::seconds kPatience{5};
+
+ private:
+  struct Open {
+    std::string node;
+    Answered answered;
+    EventLoop::Hold timer;
+  };
+
+  Questions(EventLoop& loop, ControlBus& bus, Asked asked)
+      : loop_(loop), bus_(bus), asked_(std::move(asked)) {}
+  Status send(const std::string& node, peer::PeerMessage& message);
+  void drain();
+  void take(const BusMessage& message);
+  void close(std::uint64_t number, Result<peer::PeerMessage> outcome);
+
+  EventLoop& loop_;
+  ControlBus& bus_;
+  Asked asked_;
+  EventLoop::Hold watch_;
+  std::map<std::uint64_t, Open> open_;
+  std::uint64_t next_ = 1;
+};
+
+}  // namespace drover
