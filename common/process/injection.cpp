@@ -1,0 +1,125 @@
+#include "common/process/injection.h"
+
+#include <sys/ptrace.h>
+
+#include <algorithm>
+
+namespace drover {
+
+Result<ForeignAddress> find_vdso_syscall(const ForeignMemory& memory, ForeignRange vdso) {
+  Bytes code(vdso.size());
+  DROVER_CHECK(memory.read(vdso.start, code));
+  constexpr std::array<std::byte, 2> kSyscall{std::byte{0x0f}, std::byte{0x05}};
+  const auto at = std::search(code.begin(), code.end(), kSyscall.begin(), kSyscall.end());
+  if (at == code.end()) return refusal("the process's vDSO has no syscall instruction");
+  return vdso.start + static_cast<std::uint64_t>(at - code.begin());
+}
+
+Result<Injection> Injection::begin(const TracedThread& thread, Site site, const Scratch& scratch) {
+  return begin(thread, site,
+               site == Site::kTrapping ? scratch.trapping_call() : scratch.returning_call(),
+               scratch.frame());
+}
+
+Result<Injection> Injection::begin(const TracedThread& thread, Site site,
+                                   ForeignAddress site_address, ForeignAddress return_frame) {
+  Injection injection(thread, site, site_address, return_frame);
+  DROVER_TRY(injection.saved_, thread.registers());
+  DROVER_TRY(injection.mask_, thread.signal_mask());
+  DROVER_CHECK(thread.set_signal_mask(kAllSignals));
+  injection.active_ = true;
+  return injection;
+}
+
+Injection::Injection(Injection&& o) noexcept
+    : thread_(o.thread_),
+      site_(o.site_),
+      at_(o.at_),
+      frame_(o.frame_),
+      saved_(o.saved_),
+      mask_(o.mask_),
+      stop_held_(o.stop_held_),
+      active_(std::exchange(o.active_, false)) {}
+
+Injection::~Injection() {
+  if (active_) static_cast<void>(end());
+}
+
+Result<std::int64_t> Injection::raw(long number, std::array<std::uint64_t, 6> a) {
+  Registers r = saved_;
+  r.rax = static_cast<std::uint64_t>(number);
+  r.rdi = a[0], r.rsi = a[1], r.rdx = a[2], r.r10 = a[3], r.r8 = a[4], r.r9 = a[5];
+  r.orig_rax = static_cast<std::uint64_t>(-1);
+  r.rip = at_.value();
+  if (site_ == Site::kReturning) r.rsp = frame_.value();
+  for (;;) {
+    DROVER_TRY(const std::int64_t result, run_once(r));
+    if (!is_restart(result)) return result;
+  }
+}
+
+Result<std::uint64_t> Injection::call(const char* what, long number,
+                                      std::array<std::uint64_t, 6> arguments) {
+  DROVER_TRY(const std::int64_t result, raw(number, arguments));
+  if (result < 0 && result >= -4095) {
+    return Error{static_cast<int>(-result), std::string(what) + " in the process"};
+  }
+  return static_cast<std::uint64_t>(result);
+}
+
+Result<std::int64_t> Injection::run_once(const Registers& start) {
+  DROVER_CHECK(thread_->set_registers(start));
+  if (site_ != Site::kTrapping) {
+    DROVER_CHECK(to_next_syscall_stop());
+    DROVER_CHECK(to_next_syscall_stop());
+    DROVER_TRY(const Registers r, thread_->registers());
+    return static_cast<std::int64_t>(r.rax);
+  }
+  for (;;) {
+    DROVER_CHECK(thread_->resume());
+    DROVER_TRY(const Stop stop, thread_->wait());
+    if (stop.gone()) return refusal("the process ended while it was held");
+    DROVER_TRY(const Registers r, thread_->registers());
+    if (stop.kind == Stop::Kind::kSignal && stop.signal == SIGTRAP && r.rip == at_.value() + 3) {
+      return static_cast<std::int64_t>(r.rax);
+    }
+    if (stop.kind == Stop::Kind::kSignal && stop.signal == SIGSTOP) stop_held_ = true;
+  }
+}
+
+Status Injection::to_next_syscall_stop() {
+  for (;;) {
+    DROVER_CHECK(thread_->resume_to_syscall());
+    DROVER_TRY(const Stop stop, thread_->wait());
+    if (stop.gone()) return refusal("the process ended while it was held");
+    if (stop.kind == Stop::Kind::kSyscall) return {};
+    if (stop.kind == Stop::Kind::kSignal && stop.signal == SIGSTOP) {
+      stop_held_ = true;
+    } else if (stop.kind == Stop::Kind::kSignal) {
+      return refusal("signal " + std::to_string(stop.signal) + " broke into an injected call");
+    }
+  }
+}
+
+// From a syscall-exit-stop to a stop in the kernel's signal path: only from there does the
+// kernel look at orig_rax and restart an interrupted call by itself.
+Status Injection::settle() {
+  DROVER_CHECK(thread_->interrupt());
+  for (;;) {
+    DROVER_CHECK(thread_->resume());
+    DROVER_TRY(const Stop stop, thread_->wait());
+    if (stop.gone()) return refusal("the process ended while it was held");
+    if (stop.kind == Stop::Kind::kInterrupt || stop.kind == Stop::Kind::kGroupStop) return {};
+    if (stop.kind == Stop::Kind::kSignal && stop.signal == SIGSTOP) stop_held_ = true;
+  }
+}
+
+Status Injection::end() {
+  if (!active_) return {};
+  active_ = false;
+  if (site_ != Site::kTrapping) DROVER_CHECK(settle());
+  DROVER_CHECK(thread_->set_registers(saved_));
+  return thread_->set_signal_mask(mask_);
+}
+
+}  // namespace drover

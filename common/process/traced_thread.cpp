@@ -1,0 +1,159 @@
+#include "common/process/traced_thread.h"
+
+#include <elf.h>
+#include <sys/ptrace.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+
+namespace drover {
+namespace {
+
+// Newer than the libc headers of Debian 12, or hidden by them.
+constexpr int kGetSignalMask = 0x420a;
+constexpr int kSetSignalMask = 0x420b;
+constexpr int kGetRseqConfiguration = 0x420f;
+
+// Room for every extended state component known (AMX tiles are 8 KiB of it).
+constexpr std::size_t kMaxExtendedState = 64 * 1024;
+
+std::string with_tid(const char* what, pid_t tid) {
+  return std::string(what) + " " + std::to_string(tid);
+}
+
+}  // namespace
+
+Stop Stop::from_wait_status(int status) {
+  Stop stop;
+  stop.wait_status = status;
+  if (WIFEXITED(status)) {
+    stop.kind = Kind::kExited;
+    return stop;
+  }
+  if (WIFSIGNALED(status)) {
+    stop.kind = Kind::kKilled;
+    stop.signal = WTERMSIG(status);
+    return stop;
+  }
+  stop.signal = WSTOPSIG(status);
+  stop.event = status >> 16;
+  if (stop.event == PTRACE_EVENT_STOP) {
+    stop.kind = stop.signal == SIGTRAP ? Kind::kInterrupt : Kind::kGroupStop;
+  } else if (stop.event != 0) {
+    stop.kind = Kind::kEvent;
+  } else if (stop.signal == (SIGTRAP | 0x80)) {
+    stop.kind = Kind::kSyscall;
+  } else {
+    stop.kind = Kind::kSignal;
+  }
+  return stop;
+}
+
+Status TracedThread::request(int what, const char* name, std::uintptr_t address,
+                             std::uintptr_t data) const {
+  if (ptrace(static_cast<__ptrace_request>(what), tid_, reinterpret_cast<void*>(address),
+             reinterpret_cast<void*>(data)) < 0) {
+    return errno_error(with_tid(name, tid_));
+  }
+  return {};
+}
+
+Result<TracedThread> TracedThread::seize(pid_t tid, unsigned long options) {
+  TracedThread thread(tid);
+  DROVER_CHECK(thread.request(PTRACE_SEIZE, "seize", 0, options));
+  return thread;
+}
+
+Status TracedThread::interrupt() const { return request(PTRACE_INTERRUPT, "interrupt", 0, 0); }
+
+Result<Stop> TracedThread::wait() const {
+  int status = 0;
+  while (waitpid(tid_, &status, __WALL) < 0) {
+    if (errno != EINTR) return errno_error(with_tid("wait for", tid_));
+  }
+  return Stop::from_wait_status(status);
+}
+
+Result<std::optional<Stop>> TracedThread::poll() const {
+  int status = 0;
+  const pid_t got = waitpid(tid_, &status, __WALL | WNOHANG);
+  if (got < 0) return errno_error(with_tid("wait for", tid_));
+  if (got == 0) return std::optional<Stop>{};
+  return std::optional<Stop>{Stop::from_wait_status(status)};
+}
+
+Result<Registers> TracedThread::registers() const {
+  Registers r{};
+  DROVER_CHECK(
+      request(PTRACE_GETREGS, "get registers of", 0, reinterpret_cast<std::uintptr_t>(&r)));
+  return r;
+}
+
+Status TracedThread::set_registers(const Registers& r) const {
+  return request(PTRACE_SETREGS, "set registers of", 0, reinterpret_cast<std::uintptr_t>(&r));
+}
+
+Result<Bytes> TracedThread::extended_state() const {
+  Bytes state(kMaxExtendedState);
+  iovec io{state.data(), state.size()};
+  DROVER_CHECK(request(PTRACE_GETREGSET, "get extended state of", NT_X86_XSTATE,
+                       reinterpret_cast<std::uintptr_t>(&io)));
+  state.resize(io.iov_len);
+  return state;
+}
+
+Status TracedThread::set_extended_state(ByteView state) const {
+  iovec io{const_cast<std::byte*>(state.data()), state.size()};
+  return request(PTRACE_SETREGSET, "set extended state of", NT_X86_XSTATE,
+                 reinterpret_cast<std::uintptr_t>(&io));
+}
+
+Result<SignalMask> TracedThread::signal_mask() const {
+  SignalMask mask = 0;
+  DROVER_CHECK(request(kGetSignalMask, "get signal mask of", sizeof mask,
+                       reinterpret_cast<std::uintptr_t>(&mask)));
+  return mask;
+}
+
+Status TracedThread::set_signal_mask(SignalMask mask) const {
+  return request(kSetSignalMask, "set signal mask of", sizeof mask,
+                 reinterpret_cast<std::uintptr_t>(&mask));
+}
+
+Result<siginfo_t> TracedThread::signal_info() const {
+  siginfo_t info{};
+  DROVER_CHECK(request(PTRACE_GETSIGINFO, "get signal information of", 0,
+                       reinterpret_cast<std::uintptr_t>(&info)));
+  return info;
+}
+
+Status TracedThread::set_signal_info(const siginfo_t& info) const {
+  return request(PTRACE_SETSIGINFO, "set signal information of", 0,
+                 reinterpret_cast<std::uintptr_t>(&info));
+}
+
+Result<RseqRegistration> TracedThread::rseq() const {
+  RseqRegistration r;
+  DROVER_CHECK(request(kGetRseqConfiguration, "get rseq registration of", sizeof r,
+                       reinterpret_cast<std::uintptr_t>(&r)));
+  return r;
+}
+
+Status TracedThread::set_options(unsigned long options) const {
+  return request(PTRACE_SETOPTIONS, "set ptrace options of", 0, options);
+}
+
+Status TracedThread::resume(int signal) const {
+  return request(PTRACE_CONT, "resume", 0, static_cast<std::uintptr_t>(signal));
+}
+
+Status TracedThread::resume_to_syscall() const { return request(PTRACE_SYSCALL, "resume", 0, 0); }
+
+Status TracedThread::step() const { return request(PTRACE_SINGLESTEP, "step", 0, 0); }
+
+Status TracedThread::listen() const { return request(PTRACE_LISTEN, "listen to", 0, 0); }
+
+Status TracedThread::detach(int signal) {
+  return request(PTRACE_DETACH, "detach from", 0, static_cast<std::uintptr_t>(signal));
+}
+
+}  // namespace drover

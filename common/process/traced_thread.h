@@ -1,0 +1,106 @@
+// One thread under ptrace(2), seized, never attached.
+#pragma once
+
+#include <signal.h>
+#include <sys/types.h>
+#include <sys/user.h>
+
+#include <array>
+#include <cstdint>
+#include <optional>
+
+#include "common/foreign_address.h"
+#include "common/result.h"
+#include "common/wire.h"
+
+namespace drover {
+
+using Registers = user_regs_struct;
+using SignalMask = std::uint64_t;
+inline constexpr SignalMask kAllSignals = ~SignalMask{0};
+
+constexpr SignalMask signal_bit(int signal) { return SignalMask{1} << (signal - 1); }
+
+/// A value that the kernel keeps to itself: the result of a call that is to be restarted
+/// (ERESTARTSYS .. ERESTART_RESTARTBLOCK, include/linux/errno.h).
+inline constexpr std::int64_t kErestartsys = -512;
+inline constexpr std::int64_t kErestartnointr = -513;
+inline constexpr std::int64_t kErestartnohand = -514;
+inline constexpr std::int64_t kErestartRestartblock = -516;
+constexpr bool is_restart(std::int64_t result) { return result <= -512 && result >= -516; }
+
+/// Why a traced thread stopped, as wait4(2) with ptrace tells it.
+struct Stop {
+  enum class Kind {
+    kSignal,     ///< signal-delivery-stop: `signal` is about to be delivered
+    kInterrupt,  ///< PTRACE_EVENT_STOP by PTRACE_INTERRUPT, or a fresh child
+    kGroupStop,  ///< PTRACE_EVENT_STOP by `signal`
+    kSyscall,    ///< syscall-entry- or syscall-exit-stop
+    kEvent,      ///< another PTRACE_EVENT_: `event`
+    kExited,     ///< `wait_status` says how
+    kKilled,
+  };
+  Kind kind = Kind::kInterrupt;
+  int signal = 0;
+  int event = 0;
+  int wait_status = 0;
+
+  bool gone() const { return kind == Kind::kExited || kind == Kind::kKilled; }
+  static Stop from_wait_status(int status);
+};
+
+/// What rseq(2) registered for a thread (PTRACE_GET_RSEQ_CONFIGURATION).
+struct RseqRegistration {
+  std::uint64_t pointer = 0;
+  std::uint32_t size = 0;
+  std::uint32_t signature = 0;
+  std::uint32_t flags = 0;
+  std::uint32_t pad = 0;
+};
+
+/// A thread that this thread of ours traces. It stays traced until `detach`, its end, or ours.
+class TracedThread {
+ public:
+  TracedThread() = default;
+
+  /// PTRACE_SEIZE: the thread goes on running. `options` are PTRACE_O_ bits.
+  static Result<TracedThread> seize(pid_t tid, unsigned long options);
+
+  pid_t tid() const { return tid_; }
+
+  /// Asks a running thread to stop. The stop is reported by `wait` or `poll`.
+  Status interrupt() const;
+  Result<Stop> wait() const;
+  /// A stop, if there is one.
+  Result<std::optional<Stop>> poll() const;
+
+  /// The following need the thread stopped.
+  Result<Registers> registers() const;
+  Status set_registers(const Registers& registers) const;
+  /// The whole extended state, in the layout of NT_X86_XSTATE.
+  Result<Bytes> extended_state() const;
+  Status set_extended_state(ByteView state) const;
+  Result<SignalMask> signal_mask() const;
+  Status set_signal_mask(SignalMask mask) const;
+  Result<siginfo_t> signal_info() const;
+  Status set_signal_info(const siginfo_t& info) const;
+  Result<RseqRegistration> rseq() const;
+  Status set_options(unsigned long options) const;
+
+  /// Lets it run, delivering `signal` if not 0.
+  Status resume(int signal = 0) const;
+  /// Lets it run to the next syscall stop.
+  Status resume_to_syscall() const;
+  Status step() const;
+  /// Leaves a group-stopped thread stopped while still hearing of its continuation.
+  Status listen() const;
+  Status detach(int signal = 0);
+
+ private:
+  explicit TracedThread(pid_t tid) : tid_(tid) {}
+  Status request(int what, const char* name, std::uintptr_t address, std::uintptr_t data) const;
+
+  pid_t tid_ = -1;
+};
+
+}  // namespace drover

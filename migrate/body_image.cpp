@@ -1,0 +1,258 @@
+#include "migrate/body_image.h"
+
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "migrate/capture.h"
+#include "migrate/content_transfer.h"
+#include "migrate/page_stream.h"
+
+namespace drover {
+namespace {
+
+std::int64_t now_ns(clockid_t clock) {
+  timespec t{};
+  clock_gettime(clock, &t);
+  return std::int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec;
+}
+
+std::uint16_t type(FrameType t) { return static_cast<std::uint16_t>(t); }
+
+Result<OwnedFd> memory_file(std::uint64_t size) {
+  OwnedFd fd(memfd_create("drover-content", MFD_CLOEXEC));
+  if (!fd) return errno_error("make room for a file's content");
+  const std::uint64_t pages = (size + kPageSize - 1) / kPageSize * kPageSize;
+  if (ftruncate(fd.get(), static_cast<off_t>(pages)) != 0) {
+    return errno_error("make room for a file's content");
+  }
+  return fd;
+}
+
+}  // namespace
+
+Result<bool> ImageReceiver::on_frame(const Frame& frame, SecureChannel& channel) {
+  switch (static_cast<FrameType>(frame.type)) {
+    case FrameType::kIdentity: {
+      DROVER_TRY(const Identity identity, Identity::decode(frame.payload));
+      DROVER_CHECK(on_identity(identity));
+      return false;
+    }
+    case FrameType::kOfferContent: {
+      DROVER_TRY(const ContentOffer offer, ContentOffer::decode(frame.payload));
+      DROVER_CHECK(on_offer(offer, channel));
+      return false;
+    }
+    case FrameType::kContent:
+      DROVER_CHECK(on_content(frame.payload));
+      return false;
+    case FrameType::kLayout: {
+      DROVER_TRY(Layout layout, Layout::decode(frame.payload));
+      DROVER_CHECK(on_layout(std::move(layout)));
+      return false;
+    }
+    case FrameType::kPages: {
+      if (!layout_) return refusal("pages before the layout");
+      DROVER_TRY(const std::uint64_t n,
+                 receive_pages(builder_->memory(), layout_->areas, frame.payload));
+      page_bytes_ += n;
+      return false;
+    }
+    case FrameType::kState: {
+      DROVER_TRY(ProcessState state, ProcessState::decode(frame.payload));
+      DROVER_CHECK(on_state(std::move(state)));
+      return false;
+    }
+    case FrameType::kImageEnd:
+      if (!state_) return refusal("the image ends before it is complete");
+      return true;
+    default:
+      return refusal("unexpected message " + std::to_string(frame.type) + " in an image");
+  }
+}
+
+Status ImageReceiver::on_identity(const Identity& identity) {
+  if (sandbox_) return refusal("a second identity in an image");
+  if (identity.uid != hosting_.job_uid) return refusal("the image is of another user's process");
+  hosted_.identity = identity;
+  SandboxSpec spec;
+  spec.job_uid = hosting_.job_uid;
+  spec.job_gid = hosting_.job_gid;
+  spec.outer_uid = hosting_.outer_uid;
+  spec.host_name = identity.host_name;
+  spec.domain_name = identity.domain_name;
+  spec.monotonic_offset_ns = identity.home_monotonic_ns - now_ns(CLOCK_MONOTONIC);
+  spec.boottime_offset_ns = identity.home_boottime_ns - now_ns(CLOCK_BOOTTIME);
+  monotonic_offset_ns_ = spec.monotonic_offset_ns;
+  DROVER_TRY(sandbox_, Sandbox::create(spec));
+  DROVER_TRY(auto blank, sandbox_->make_blank(identity.pid));
+  DROVER_TRY(builder_, BodyBuilder::over(std::move(blank)));
+  return {};
+}
+
+Status ImageReceiver::on_offer(const ContentOffer& offer, SecureChannel& channel) {
+  if (offer.first_index != hosted_.contents.size()) {
+    return refusal("contents are offered out of order");
+  }
+  ContentWant want;
+  for (const Content& content : offer.contents) {
+    want.indices.push_back(static_cast<std::uint32_t>(hosted_.contents.size()));
+    DROVER_TRY(OwnedFd file, memory_file(content.size));
+    hosted_.contents.push_back(content);
+    hosted_.content_files.push_back(std::move(file));
+    hosted_.content_was_shared.push_back(false);
+  }
+  return channel.send(type(FrameType::kWantContent), want.encode());
+}
+
+Status ImageReceiver::on_content(ByteView payload) {
+  WireReader r(payload);
+  const auto head = r.record<ContentPiece>();
+  const ByteView data = r.raw(r.remaining());
+  if (r.failed() || head.index >= hosted_.contents.size() ||
+      head.offset > hosted_.contents[head.index].size ||
+      data.size() > hosted_.contents[head.index].size - head.offset) {
+    return refusal("content: malformed message");
+  }
+  std::size_t done = 0;
+  while (done < data.size()) {
+    const ssize_t n = pwrite(hosted_.content_files[head.index].get(), data.data() + done,
+                             data.size() - done, static_cast<off_t>(head.offset + done));
+    if (n <= 0) return errno_error("keep a file's content");
+    done += static_cast<std::size_t>(n);
+  }
+  return {};
+}
+
+Status ImageReceiver::on_layout(Layout layout) {
+  if (!builder_ || layout_) return refusal("a layout out of order");
+  for (const Area& area : layout.areas) {
+    if (area.kind == AreaKind::kContent && (area.flags & Area::kWasShared) != 0 &&
+        area.content < hosted_.content_was_shared.size()) {
+      hosted_.content_was_shared[area.content] = true;
+    }
+  }
+  DROVER_CHECK(builder_->lay_out(layout, hosted_.content_files));
+  hosted_.mapped = builder_->mapped();
+  layout_ = std::move(layout);
+  return {};
+}
+
+Status ImageReceiver::on_state(ProcessState state) {
+  if (!layout_ || state_) return refusal("a state out of order");
+  if (state.threads.size() != 1) return refusal("images of several threads are not understood");
+  DROVER_CHECK(builder_->load(state, hosted_.identity));
+  hosted_.memory = state.memory;
+  hosted_.auxiliary_vector = state.auxiliary_vector;
+  hosted_.personality = state.personality;
+  hosted_.undelivered = state.undelivered;
+  state_ = std::move(state);
+  return {};
+}
+
+// The program must never see a clock step back: ours may be behind by the time that the
+// identity took to travel.
+Status ImageReceiver::wait_for_clock() const {
+  for (;;) {
+    const std::int64_t ahead =
+        state_->monotonic_ns - (now_ns(CLOCK_MONOTONIC) + monotonic_offset_ns_);
+    if (ahead <= 0) return {};
+    const timespec pause{ahead / 1'000'000'000, ahead % 1'000'000'000};
+    nanosleep(&pause, nullptr);
+  }
+}
+
+Result<Body> ImageReceiver::take_body() {
+  DROVER_CHECK(wait_for_clock());
+  return builder_->finish(*state_);
+}
+
+namespace {
+
+Layout layout_of_body(const std::vector<MemoryArea>& areas, const HostedImage& hosted,
+                      const Scratch& scratch) {
+  Layout layout;
+  layout.scratch = scratch.range();
+  for (const MemoryArea& m : areas) {
+    if (m.special()) {
+      if (m.name != "[vsyscall]") layout.specials.push_back({m.range, m.name});
+      continue;
+    }
+    Area area;
+    area.range = m.range;
+    area.protection = static_cast<std::uint32_t>(m.protection);
+    area.flags = area_flags(m) & ~std::uint32_t{Area::kWasShared};
+    area.kind = m.flags.grows_down ? AreaKind::kStack : AreaKind::kAnonymous;
+    if (const auto index = hosted.mapped.find(m.device, m.inode); m.file_backed() && index) {
+      area.kind = AreaKind::kContent;
+      area.content = *index;
+      area.content_offset = m.file_offset;
+      if (hosted.content_was_shared[*index]) area.flags |= Area::kWasShared;
+    }
+    layout.areas.push_back(area);
+  }
+  return layout;
+}
+
+Result<std::uint64_t> send_origin(SecureChannel& channel, const HostedImage& hosted,
+                                  const ProcessState& state) {
+  Identity identity = hosted.identity;
+  identity.home_monotonic_ns = state.monotonic_ns;
+  identity.home_boottime_ns = state.boottime_ns;
+  DROVER_CHECK(channel.send(type(FrameType::kIdentity), identity.encode()));
+  return send_contents(channel, 0, hosted.contents,
+                       [&](std::uint32_t index, std::uint64_t offset, std::span<std::byte> into) {
+                         const ssize_t n = pread(hosted.content_files[index].get(), into.data(),
+                                                 into.size(), static_cast<off_t>(offset));
+                         if (n == static_cast<ssize_t>(into.size())) return Status{};
+                         return Status(errno_error("read a file's content"));
+                       });
+}
+
+}  // namespace
+
+Result<std::uint64_t> send_body_image(SecureChannel& channel, Body& body, const HostedImage& hosted,
+                                      const std::vector<siginfo_t>& undelivered,
+                                      bool with_contents) {
+  DROVER_TRY(auto all, read_memory_areas(body.pid));
+  DROVER_TRY(const ForeignRange vdso, find_vdso(all));
+  DROVER_TRY(ThreadState thread, capture_thread(body.thread, body.memory, vdso));
+  ProcessState state;
+  Layout layout =
+      layout_of_body(without(std::move(all), body.scratch.range()), hosted, body.scratch);
+  {
+    DROVER_TRY(Injection injection,
+               Injection::begin(body.thread, Injection::Site::kTrapping, body.scratch));
+    DROVER_CHECK(read_alternate_stack(injection, body.memory, body.scratch, thread));
+    DROVER_TRY(layout.brk, injection.call("brk", SYS_brk));
+    DROVER_TRY(state.monotonic_ns,
+               read_clock(injection, body.memory, body.scratch, CLOCK_MONOTONIC));
+    DROVER_TRY(state.boottime_ns, read_clock(injection, body.memory, body.scratch, CLOCK_BOOTTIME));
+    DROVER_CHECK(injection.end());
+  }
+  thread.tid = body.home_pid;
+  thread.clear_child_tid = body.clear_child_tid;
+  state.memory = hosted.memory;
+  state.memory.brk = layout.brk;
+  state.auxiliary_vector = hosted.auxiliary_vector;
+  state.personality = hosted.personality;
+  state.actions = body.actions;
+  state.undelivered = undelivered;
+  state.threads.push_back(std::move(thread));
+
+  std::uint64_t sent = 0;
+  if (with_contents) {
+    DROVER_TRY(sent, send_origin(channel, hosted, state));
+  }
+  DROVER_CHECK(channel.send(type(FrameType::kLayout), layout.encode()));
+  DROVER_TRY(const std::uint64_t pages,
+             send_pages(channel, body.memory, *body.pages, layout.areas));
+  DROVER_CHECK(channel.send(type(FrameType::kState), state.encode()));
+  DROVER_CHECK(channel.send(type(FrameType::kImageEnd), {}));
+  return sent + pages;
+}
+
+}  // namespace drover

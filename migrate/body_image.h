@@ -1,0 +1,72 @@
+// The image of a process at its remote end: taken from a channel and built into a body, or
+// taken from a body and sent on.
+#pragma once
+
+#include <optional>
+
+#include "common/secure_channel.h"
+#include "migrate/body_builder.h"
+#include "migrate/image.h"
+#include "migrate/sandbox.h"
+
+namespace drover {
+
+/// What a guest has of a process besides the body itself: what the next move needs.
+struct HostedImage {
+  Identity identity;
+  std::vector<Content> contents;
+  std::vector<OwnedFd> content_files;
+  std::vector<bool> content_was_shared;
+  MappedContents mapped;
+  MemoryFields memory;
+  Bytes auxiliary_vector;
+  std::uint64_t personality = 0;
+  std::vector<siginfo_t> undelivered;  // when the image was taken
+};
+
+/// Ids and place of the body, as migrated gave them.
+struct Hosting {
+  std::uint32_t job_uid = 0;
+  std::uint32_t job_gid = 0;
+  std::uint32_t outer_uid = 0;
+};
+
+/// Puts a body together from the frames of an image, in their order.
+class ImageReceiver {
+ public:
+  explicit ImageReceiver(const Hosting& hosting) : hosting_(hosting) {}
+
+  /// Takes a frame; answers to it go out on `channel`. True when the image is complete.
+  Result<bool> on_frame(const Frame& frame, SecureChannel& channel);
+
+  /// The finished body, once. It waits for `BodySupervisor::run`.
+  Result<Body> take_body();
+  HostedImage& hosted() { return hosted_; }
+  Sandbox take_sandbox() { return std::move(*sandbox_); }
+  std::uint64_t page_bytes() const { return page_bytes_; }
+
+ private:
+  Status on_identity(const Identity& identity);
+  Status on_offer(const ContentOffer& offer, SecureChannel& channel);
+  Status on_content(ByteView payload);
+  Status on_layout(Layout layout);
+  Status on_state(ProcessState state);
+  Status wait_for_clock() const;
+
+  Hosting hosting_;
+  HostedImage hosted_;
+  std::optional<Sandbox> sandbox_;
+  std::optional<BodyBuilder> builder_;
+  std::optional<Layout> layout_;
+  std::optional<ProcessState> state_;
+  std::int64_t monotonic_offset_ns_ = 0;
+  std::uint64_t page_bytes_ = 0;
+};
+
+/// Sends the image of a frozen body. With `with_contents`, identity and file contents too: for
+/// another guest; home has those.
+Result<std::uint64_t> send_body_image(SecureChannel& channel, Body& body, const HostedImage& hosted,
+                                      const std::vector<siginfo_t>& undelivered,
+                                      bool with_contents);
+
+}  // namespace drover

@@ -1,0 +1,21 @@
+// Contents of mapped files on a data channel: offered by key, sent only where wanted.
+#pragma once
+
+#include <functional>
+
+#include "common/secure_channel.h"
+#include "migrate/image.h"
+
+namespace drover {
+
+/// Reads `into.size()` bytes of a content from `offset` on.
+using ContentReader =
+    std::function<Status(std::uint32_t index, std::uint64_t offset, std::span<std::byte> into)>;
+
+/// Offers `contents`, numbered from `first_index` on, waits for what is wanted and sends that.
+/// Gives the bytes of content sent.
+Result<std::uint64_t> send_contents(SecureChannel& channel, std::uint32_t first_index,
+                                    const std::vector<Content>& contents,
+                                    const ContentReader& read);
+
+}  // namespace drover

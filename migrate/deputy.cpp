@@ -1,0 +1,436 @@
+#include "migrate/deputy.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <thread>
+
+#include "common/fault.h"
+#include "common/log.h"
+#include "migrate/guest.h"
+#include "migrate/page_stream.h"
+
+namespace drover {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr std::chrono::seconds kHandshake{10};
+constexpr std::chrono::seconds kImagePatience{20};
+constexpr std::chrono::seconds kHopPatience{60};
+constexpr std::chrono::seconds kRunPatience{5};
+constexpr std::chrono::milliseconds kDeafPatience{1};
+
+std::uint16_t type(FrameType t) { return static_cast<std::uint16_t>(t); }
+
+Error failure_of(const Frame& frame) {
+  WireReader r(frame.payload);
+  return refusal(r.text());
+}
+
+}  // namespace
+
+int Deputy::run() {
+  auto first = control_.receive(std::chrono::seconds(60));
+  order::DeputyOrder order;
+  if (!first || !*first ||
+      !order.ParseFromArray((*first)->data.data(), static_cast<int>((*first)->data.size())) ||
+      !order.has_outbound() || (*first)->fds.size() != 1) {
+    log_error("the first order is not Outbound");
+    return 1;
+  }
+  move_began_ = Clock::now();
+  const Status began = begin(order.outbound(), std::move((*first)->fds.front()));
+  report_move(home_node_, order.outbound().target(), began, "asked");
+  if (!began) return 1;
+  if (auto s = serve(); !s) lost(s.error());
+  return 0;
+}
+
+Result<SecureChannel> Deputy::open_channel(OwnedFd socket, const std::string& key,
+                                           std::uint64_t epoch) {
+  ChannelKey channel_key;
+  if (key.size() != channel_key.size()) return refusal("the channel key has a wrong length");
+  std::memcpy(channel_key.data(), key.data(), key.size());
+  DROVER_TRY(SecureChannel channel, SecureChannel::open(std::move(socket), ChannelRole::kDialler,
+                                                        channel_key, kHandshake));
+  DROVER_CHECK(
+      channel.send(type(FrameType::kHello), Hello{kProtocolVersion, job_, epoch}.encode()));
+  DROVER_TRY(const Frame frame, channel.receive_within(kHandshake));
+  if (frame.type == type(FrameType::kFailed)) return failure_of(frame);
+  if (frame.type != type(FrameType::kHello)) return refusal("the guest does not say hello");
+  DROVER_TRY(const Hello hello, Hello::decode(frame.payload));
+  if (hello.version != kProtocolVersion || hello.job != job_ || hello.epoch != epoch) {
+    return refusal("the guest speaks of another job, epoch or protocol");
+  }
+  return channel;
+}
+
+Status Deputy::begin(const order::Outbound& order, OwnedFd socket) {
+  job_ = order.job();
+  epoch_ = order.epoch();
+  where_ = order.target();
+  DROVER_TRY(channel_, open_channel(std::move(socket), order.key(), epoch_));
+  Outbound outbound(order.pid(), job_, home_node_, *channel_);
+  auto away = outbound.make();
+  figures_ = outbound.figures();
+  if (!away) return away.error();
+  process_ = *std::move(away);
+  server_.emplace(*process_->thread, process_->memory, *channel_, process_->actions, counters_);
+  heard_ = beaten_ = left_ = Clock::now();
+  return {};
+}
+
+Status Deputy::serve() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGCHLD);
+  sigprocmask(SIG_BLOCK, &set, nullptr);
+  const OwnedFd children(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!children) return errno_error("watch the process");
+  DROVER_CHECK(server_->rest());
+  while (!done_) {
+    DROVER_CHECK(serve_body_frames());
+    if (done_) break;
+    DROVER_CHECK(server_->look());
+    if (const auto event = server_->take_event()) DROVER_CHECK(on_event(*event));
+    if (done_) break;
+    DROVER_CHECK(beat());
+    DROVER_CHECK(wait_for_anything(children.get()));
+  }
+  return {};
+}
+
+Status Deputy::wait_for_anything(int children) {
+  const auto timeout = server_->resting_deaf() ? kDeafPatience : kHeartbeatPeriod;
+  pollfd ready[] = {{channel_->poll_fd(), POLLIN, 0},
+                    {control_open_ ? control_.fd() : -1, POLLIN, 0},
+                    {children, POLLIN, 0}};
+  const int n = poll(ready, 3, static_cast<int>(timeout.count()));
+  if (n < 0 && errno != EINTR) return errno_error("wait for the process");
+  if (n == 0 && server_->resting_deaf()) return server_->rest();
+  if ((ready[2].revents & POLLIN) != 0) {
+    signalfd_siginfo info;
+    while (read(children, &info, sizeof info) > 0) {
+    }
+  }
+  if (ready[1].revents != 0) return on_order();
+  return {};
+}
+
+Status Deputy::beat() {
+  const auto now = Clock::now();
+  if (now - heard_ > kLease) {
+    const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(kLease);
+    return refusal("nothing was heard from it for " + std::to_string(seconds.count()) + " s");
+  }
+  if (now - beaten_ < kHeartbeatPeriod) return {};
+  beaten_ = now;
+  report_counters();
+  return channel_->send(type(FrameType::kHeartbeat), {});
+}
+
+Status Deputy::serve_body_frames() {
+  while (!done_) {
+    DROVER_TRY(const std::optional<Frame> frame, channel_->receive());
+    if (!frame) return {};
+    DROVER_CHECK(on_body_frame(*frame));
+    if (const auto event = server_->take_event()) DROVER_CHECK(on_event(*event));
+  }
+  return {};
+}
+
+Status Deputy::on_body_frame(const Frame& frame) {
+  heard_ = Clock::now();
+  if (frame.type == type(FrameType::kHeartbeat)) {
+    DROVER_TRY(const auto beat, decode_record<GuestHeartbeat>(frame.payload, "heartbeat"));
+    remote_cpu_ns_ = beat.cpu_ns;
+    return {};
+  }
+  return server_->on_frame(frame);
+}
+
+Status Deputy::on_event(const HomeEvent& event) {
+  if (event.kind == HomeEvent::Kind::kEnded) {
+    static_cast<void>(channel_->send(type(FrameType::kDiscard), {}));
+    static_cast<void>(channel_->close());
+    report_counters();
+    report_ended(event.wait_status, "");
+    done_ = true;
+    return {};
+  }
+  come_home(event.words, event.raise);
+  return {};
+}
+
+Status Deputy::on_order() {
+  auto packet = control_.receive(std::chrono::milliseconds(0));
+  if (!packet || !*packet) {
+    // migrated is gone, perhaps to be upgraded: the job goes on without it.
+    control_open_ = false;
+    return {};
+  }
+  order::DeputyOrder order;
+  if (!order.ParseFromArray((*packet)->data.data(), static_cast<int>((*packet)->data.size()))) {
+    log_error("an order of migrated is malformed");
+    return {};
+  }
+  move_began_ = Clock::now();
+  if (order.has_recall()) {
+    come_home(order.recall().reason().empty() ? "asked" : order.recall().reason(), {});
+  } else if (order.has_hop() && (*packet)->fds.size() == 1) {
+    hop(order.hop(), std::move((*packet)->fds.front()));
+  } else {
+    log_error("an order of migrated is not understood");
+  }
+  return {};
+}
+
+// ---------------------------------------------------------------------------- home
+
+void Deputy::come_home(const std::string& reason, const std::optional<siginfo_t>& raise) {
+  if (reason != "asked") move_began_ = Clock::now();
+  const Status outcome = rebuild_at_home(raise);
+  if (done_) return;  // it ended before it could be stopped
+  report_move(where_, "home", outcome, reason);
+  if (!outcome) {
+    stay(outcome.error());
+    return;
+  }
+  static_cast<void>(channel_->send(type(FrameType::kDiscard), {}));
+  static_cast<void>(channel_->close());
+  done_ = true;
+}
+
+void Deputy::stay(const Error& why) {
+  log_error("job {}: {}", job_, why.message());
+  Status status = channel_->send(type(FrameType::kImageRefused), {});
+  if (status) status = server_->end_recall();
+  if (!status) lost(status.error());
+}
+
+Status Deputy::rebuild_at_home(const std::optional<siginfo_t>& raise) {
+  figures_ = {};
+  DROVER_CHECK(server_->begin_recall());
+  DROVER_CHECK(fault_point("deputy.home.call-settled"));
+  const auto stopped_at = Clock::now();
+  DROVER_CHECK(channel_->send(type(FrameType::kRecall), {}));
+  DROVER_CHECK(fault_point("deputy.home.recalled"));
+
+  HomeRebuild rebuild(*process_->thread, process_->memory, process_->contents);
+  ProcessState state;
+  DROVER_CHECK(take_image(rebuild, state));
+  if (done_) return {};
+  DROVER_CHECK(fault_point("deputy.home.pages-taken"));
+  std::vector<siginfo_t> signals = state.undelivered;
+  for (const siginfo_t& info : server_->take_untold()) signals.push_back(info);
+  if (raise) signals.push_back(*raise);
+  DROVER_CHECK(rebuild.load(state, signals));
+  DROVER_CHECK(fault_point("deputy.home.loaded"));
+  DROVER_CHECK(rebuild.finish(state));
+  figures_.freeze = Clock::now() - stopped_at;
+  return fault_point("deputy.home.resumed");
+}
+
+Status Deputy::take_image(HomeRebuild& rebuild, ProcessState& state) {
+  std::optional<Layout> layout;
+  for (;;) {
+    DROVER_TRY(const Frame frame, channel_->receive_within(kImagePatience));
+    switch (static_cast<FrameType>(frame.type)) {
+      case FrameType::kLayout: {
+        DROVER_TRY(layout, Layout::decode(frame.payload));
+        if (layout->scratch != process_->thread->scratch().range()) {
+          return refusal("the image has another scratch");
+        }
+        DROVER_CHECK(rebuild.lay_out(*layout));
+        DROVER_CHECK(fault_point("deputy.home.laid-out"));
+        break;
+      }
+      case FrameType::kPages: {
+        if (!layout) return refusal("pages before the layout");
+        DROVER_TRY(const std::uint64_t n,
+                   receive_pages(process_->memory, layout->areas, frame.payload));
+        figures_.bytes += n;
+        break;
+      }
+      case FrameType::kState: {
+        DROVER_TRY(state, ProcessState::decode(frame.payload));
+        break;
+      }
+      case FrameType::kImageEnd:
+        if (!layout || state.threads.empty()) return refusal("the image is not complete");
+        heard_ = Clock::now();
+        return {};
+      case FrameType::kNeedHome:
+        break;  // it is on its way already
+      default: {
+        DROVER_CHECK(on_body_frame(frame));
+        const auto event = server_->take_event();
+        if (event && event->kind == HomeEvent::Kind::kEnded) {
+          return on_event(*event);
+        }
+      }
+    }
+  }
+}
+
+// ---------------------------------------------------------------------------- hop
+
+void Deputy::hop(const order::Hop& order, OwnedFd socket) {
+  figures_ = {};
+  const std::string from = where_;
+  auto target = open_channel(std::move(socket), order.key(), order.epoch());
+  Status outcome = target ? hop_to(order, *target) : Status(target.error());
+  if (done_) return;
+  if (outcome) {
+    where_ = order.target();
+    epoch_ = order.epoch();
+    static_cast<void>(channel_->send(type(FrameType::kDiscard), {}));
+    static_cast<void>(channel_->close());
+    channel_.emplace(*std::move(target));
+    server_->attach(*channel_);
+    heard_ = Clock::now();
+    report_move(from, where_, outcome, "asked");
+    if (auto s = server_->end_recall(); !s) lost(s.error());
+    return;
+  }
+  report_move(from, order.target(), outcome, "asked");
+  if (target) static_cast<void>(target->close());
+  stay(outcome.error());
+}
+
+Status Deputy::hop_to(const order::Hop& order, SecureChannel& target) {
+  DROVER_CHECK(fault_point("deputy.hop.connected"));
+  HopOrder hop_order;
+  hop_order.epoch = order.epoch();
+  hop_order.address = order.source_address();
+  if (order.source_ticket().size() != hop_order.ticket.size()) {
+    return refusal("the source ticket has a wrong length");
+  }
+  std::memcpy(hop_order.ticket.data(), order.source_ticket().data(), hop_order.ticket.size());
+  if (getentropy(hop_order.key.data(), hop_order.key.size()) != 0) {
+    return errno_error("make a channel key");
+  }
+  DROVER_CHECK(target.send(type(FrameType::kHop), hop_order.encode()));
+  DROVER_CHECK(server_->begin_recall());
+  const auto stopped_at = Clock::now();
+  DROVER_CHECK(channel_->send(type(FrameType::kHop), hop_order.encode()));
+  DROVER_CHECK(fault_point("deputy.hop.ordered"));
+  DROVER_CHECK(await_hop(target));
+  if (done_) return {};
+  DROVER_CHECK(fault_point("deputy.hop.ready"));
+  DROVER_CHECK(commit_hop(target));
+  figures_.freeze = Clock::now() - stopped_at;
+  return fault_point("deputy.hop.running");
+}
+
+Status Deputy::await_hop(SecureChannel& target) {
+  const auto deadline = Clock::now() + kHopPatience;
+  while (Clock::now() < deadline) {
+    DROVER_TRY(const std::optional<Frame> answer, target.receive());
+    if (answer && answer->type == type(FrameType::kReady)) return {};
+    if (answer && answer->type == type(FrameType::kFailed)) return failure_of(*answer);
+    DROVER_TRY(const std::optional<Frame> frame, channel_->receive());
+    if (frame && frame->type == type(FrameType::kFailed)) return failure_of(*frame);
+    if (frame && frame->type != type(FrameType::kNeedHome)) DROVER_CHECK(on_body_frame(*frame));
+    const auto event = server_->take_event();
+    if (event && event->kind == HomeEvent::Kind::kEnded) return on_event(*event);
+    DROVER_CHECK(beat());
+    if (answer || frame) continue;
+    pollfd ready[] = {{target.poll_fd(), POLLIN, 0}, {channel_->poll_fd(), POLLIN, 0}};
+    poll(ready, 2, static_cast<int>(kHeartbeatPeriod.count()));
+  }
+  return refusal("the image did not arrive in time");
+}
+
+Status Deputy::commit_hop(SecureChannel& target) {
+  const auto run = [&]() -> Status {
+    DROVER_CHECK(target.send(type(FrameType::kCommit), {}));
+    DROVER_CHECK(fault_point("deputy.hop.commit-sent"));
+    DROVER_TRY(const Frame answer, target.receive_within(kRunPatience));
+    if (answer.type == type(FrameType::kFailed)) return failure_of(answer);
+    if (answer.type != type(FrameType::kRunning)) return refusal("unexpected answer of the guest");
+    return {};
+  };
+  const Status committed = run();
+  if (committed) return {};
+  // It may run there all the same, until its lease ends: only then may it go on here.
+  static_cast<void>(target.close());
+  const auto lease_end = Clock::now() + kLease + std::chrono::seconds(1);
+  while (Clock::now() < lease_end) {
+    DROVER_CHECK(channel_->send(type(FrameType::kHeartbeat), {}));
+    std::this_thread::sleep_for(kHeartbeatPeriod);
+  }
+  return committed;
+}
+
+// ---------------------------------------------------------------------------- reports
+
+void Deputy::report_move(const std::string& from, const std::string& to, const Status& outcome,
+                         const std::string& reason) {
+  order::DeputyEvent event;
+  auto* ended = event.mutable_move_ended();
+  ended->set_ok(outcome.ok());
+  if (!outcome) ended->set_error(outcome.error().message());
+  ended->set_from(from == home_node_ ? "home" : from);
+  ended->set_to(to);
+  ended->set_epoch(epoch_);
+  ended->set_freeze_ns(static_cast<std::uint64_t>(figures_.freeze.count()));
+  ended->set_bytes(figures_.bytes);
+  ended->set_duration_ns(static_cast<std::uint64_t>((Clock::now() - move_began_).count()));
+  ended->set_reason(reason);
+  ++(outcome ? moves_ : failed_moves_);
+  report_counters();
+  if (control_open_) static_cast<void>(control_.send(as_bytes(event.SerializeAsString())));
+}
+
+void Deputy::report_counters() {
+  order::DeputyEvent event;
+  auto* counters = event.mutable_counters();
+  for (const auto& [number, count] : counters_.calls) {
+    auto* call = counters->add_calls();
+    call->set_number(number);
+    call->set_served(count.served);
+    call->set_forced_home(count.forced_home);
+  }
+  counters->set_moves(moves_);
+  counters->set_failed_moves(failed_moves_);
+  if (process_) counters->set_away_ns(static_cast<std::uint64_t>((Clock::now() - left_).count()));
+  counters->set_remote_cpu_ns(remote_cpu_ns_);
+  if (control_open_) static_cast<void>(control_.send(as_bytes(event.SerializeAsString())));
+}
+
+void Deputy::report_ended(int wait_status, const std::string& message) {
+  order::DeputyEvent event;
+  event.mutable_ended()->set_wait_status(wait_status);
+  event.mutable_ended()->set_message(message);
+  if (control_open_) static_cast<void>(control_.send(as_bytes(event.SerializeAsString())));
+}
+
+/// The body is lost, or P is beyond us: the process ends, and its user is told why.
+void Deputy::lost(const Error& why) {
+  const std::string text = "the process was on " + where_ + ", which is lost: " + why.message();
+  log_error("job {}: {}", job_, text);
+  tell_user(text);
+  int status = 0;
+  kill(process_->pid, SIGKILL);
+  while (waitpid(process_->pid, &status, __WALL) > 0 && !WIFEXITED(status) &&
+         !WIFSIGNALED(status)) {
+  }
+  report_ended(status, text);
+  done_ = true;
+}
+
+void Deputy::tell_user(const std::string& text) const {
+  const OwnedFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, process_->pid, 0)));
+  const OwnedFd err(static_cast<int>(syscall(SYS_pidfd_getfd, pidfd.get(), STDERR_FILENO, 0)));
+  if (!err) return;
+  const std::string line = "drover: " + std::to_string(process_->pid) + ": " + text + "\n";
+  if (write(err.get(), line.data(), line.size()) < 0) log_warn("cannot tell the job's user");
+}
+
+}  // namespace drover

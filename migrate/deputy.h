@@ -1,0 +1,76 @@
+// The deputy: the program at home that holds a process which is away, executes its calls there
+// and moves it on or home.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <optional>
+
+#include "common/local_socket.h"
+#include "common/secure_channel.h"
+#include "migrate/order.pb.h"
+#include "migrate/outbound.h"
+#include "remote-syscall/home_server.h"
+
+namespace drover {
+
+class Deputy {
+ public:
+  /// `control` is the socket to migrated.
+  Deputy(LocalSocket control, std::string home_node)
+      : control_(std::move(control)), home_node_(std::move(home_node)) {}
+
+  /// Serves until the process is home again or has ended. The value is the exit status.
+  int run();
+
+ private:
+  Status begin(const order::Outbound& order, OwnedFd socket);
+  Status serve();
+  Status serve_body_frames();
+  Status on_body_frame(const Frame& frame);
+  Status on_order();
+  Status on_event(const HomeEvent& event);
+  Status beat();
+  Status wait_for_anything(int children);
+
+  /// Brings the process home. A failure leaves it where it is, unless nothing is left there.
+  void come_home(const std::string& reason, const std::optional<siginfo_t>& raise);
+  Status rebuild_at_home(const std::optional<siginfo_t>& raise);
+  Status take_image(HomeRebuild& rebuild, ProcessState& state);
+  void hop(const order::Hop& order, OwnedFd socket);
+  Status hop_to(const order::Hop& order, SecureChannel& target);
+  Status await_hop(SecureChannel& target);
+  Status commit_hop(SecureChannel& target);
+  void stay(const Error& why);
+
+  Result<SecureChannel> open_channel(OwnedFd socket, const std::string& key, std::uint64_t epoch);
+  void report_move(const std::string& from, const std::string& to, const Status& outcome,
+                   const std::string& reason);
+  void report_counters();
+  void report_ended(int wait_status, const std::string& message);
+  void lost(const Error& why);
+  void tell_user(const std::string& text) const;
+
+  LocalSocket control_;
+  bool control_open_ = true;
+  std::string home_node_;
+  std::string job_;
+  std::string where_;
+  std::uint64_t epoch_ = 0;
+  std::optional<SecureChannel> channel_;
+  std::unique_ptr<AwayProcess> process_;
+  std::optional<HomeServer> server_;
+  CallCounters counters_;
+  std::uint64_t moves_ = 0;
+  std::uint64_t failed_moves_ = 0;
+  std::uint64_t remote_cpu_ns_ = 0;
+  MoveFigures figures_;
+  std::chrono::steady_clock::time_point move_began_;
+  std::chrono::steady_clock::time_point left_;
+  std::chrono::steady_clock::time_point heard_;
+  std::chrono::steady_clock::time_point beaten_;
+  std::chrono::steady_clock::time_point reported_;
+  bool done_ = false;
+};
+
+}  // namespace drover

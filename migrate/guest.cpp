@@ -1,0 +1,289 @@
+#include "migrate/guest.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <time.h>
+
+#include <cstring>
+
+#include "common/fault.h"
+#include "common/log.h"
+
+namespace drover {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr std::chrono::seconds kPatience{20};
+constexpr std::chrono::seconds kHandshake{10};
+
+std::uint16_t type(FrameType t) { return static_cast<std::uint16_t>(t); }
+
+template <std::size_t N>
+Result<std::array<std::byte, N>> exact_bytes(const std::string& text, const char* what) {
+  std::array<std::byte, N> out;
+  if (text.size() != N) return refusal(std::string(what) + " has a wrong length");
+  std::memcpy(out.data(), text.data(), N);
+  return out;
+}
+
+OwnedFd child_signals() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGCHLD);
+  sigprocmask(SIG_BLOCK, &set, nullptr);
+  return OwnedFd(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+}
+
+}  // namespace
+
+int Guest::run() {
+  if (auto s = start(); !s) {
+    log_error("{}", s.error().message());
+    return 1;
+  }
+  Status outcome = take_image();
+  if (outcome) outcome = await_commit();
+  if (!outcome) {
+    report_failure(outcome.error());
+    return 1;
+  }
+  outcome = serve();
+  supervisor_.reset();
+  body_.reset();
+  if (sandbox_) sandbox_->destroy();
+  if (!outcome) {
+    log_error("job {}: {}", job_, outcome.error().message());
+    return 1;
+  }
+  return 0;
+}
+
+void Guest::report_failure(const Error& error) {
+  log_error("job {}: {}", job_, error.message());
+  if (!home_) return;
+  WireWriter w;
+  w.text(error.message());
+  if (home_->send(type(FrameType::kFailed), w.data())) static_cast<void>(home_->close());
+}
+
+Status Guest::start() {
+  std::vector<OwnedFd> fds;
+  DROVER_TRY(const auto order, next_order(fds, std::chrono::seconds(60)));
+  if (!order.has_host_body() || fds.size() != 1) return refusal("the first order is not HostBody");
+  const order::HostBody& host = order.host_body();
+  hosting_ = {host.job_uid(), host.job_gid(), host.outer_uid()};
+  job_ = host.job();
+  epoch_ = host.epoch();
+  DROVER_TRY(const ChannelKey key, exact_bytes<32>(host.key(), "channel key"));
+  DROVER_TRY(home_,
+             SecureChannel::open(std::move(fds.front()), ChannelRole::kAcceptor, key, kHandshake));
+  DROVER_CHECK(
+      home_->send(type(FrameType::kHello), Hello{kProtocolVersion, job_, epoch_}.encode()));
+  DROVER_TRY(const Frame frame, home_->receive_within(kHandshake));
+  if (frame.type != type(FrameType::kHello)) return refusal("home does not say hello");
+  DROVER_TRY(const Hello hello, Hello::decode(frame.payload));
+  if (hello.version != kProtocolVersion || hello.job != job_ || hello.epoch != epoch_) {
+    return refusal("home speaks of another job, epoch or protocol");
+  }
+  return fault_point("guest.image.begun");
+}
+
+Status Guest::take_image() {
+  ImageReceiver receiver(hosting_);
+  std::optional<SecureChannel> source;
+  for (;;) {
+    SecureChannel& from = source ? *source : *home_;
+    DROVER_TRY(const Frame frame, from.receive_within(kPatience));
+    if (frame.type == type(FrameType::kHop)) {
+      // The image comes from another guest, not from home.
+      DROVER_TRY(const HopOrder expected, HopOrder::decode(frame.payload));
+      DROVER_TRY(source, accept_source(expected));
+      continue;
+    }
+    auto complete = receiver.on_frame(frame, from);
+    if (!complete) {
+      // Whoever sends it must not wait for an answer that will not come.
+      if (source) {
+        WireWriter w;
+        w.text(complete.error().message());
+        static_cast<void>(source->send(type(FrameType::kFailed), w.data()));
+      }
+      return complete.error();
+    }
+    if (frame.type == type(FrameType::kIdentity)) {
+      DROVER_CHECK(fault_point("guest.image.place-made"));
+    } else if (frame.type == type(FrameType::kLayout)) {
+      DROVER_CHECK(fault_point("guest.image.laid-out"));
+    } else if (frame.type == type(FrameType::kState)) {
+      DROVER_CHECK(fault_point("guest.image.pages-taken"));
+    }
+    if (*complete) break;
+  }
+  DROVER_CHECK(fault_point("guest.image.loaded"));
+  DROVER_TRY(body_, receiver.take_body());
+  sandbox_ = receiver.take_sandbox();
+  hosted_ = std::move(receiver.hosted());
+  return confine_self();
+}
+
+Status Guest::await_commit() {
+  DROVER_CHECK(home_->send(type(FrameType::kReady), {}));
+  DROVER_CHECK(fault_point("guest.image.ready-sent"));
+  DROVER_TRY(const Frame frame, home_->receive_within(kPatience));
+  if (frame.type != type(FrameType::kCommit)) return refusal("home does not commit the move");
+  DROVER_CHECK(fault_point("guest.image.committed"));
+  supervisor_.emplace(*body_, *home_);
+  supervisor_->adopt(hosted_.undelivered);
+  DROVER_CHECK(supervisor_->run());
+  DROVER_CHECK(home_->send(type(FrameType::kRunning), {}));
+  heard_ = beaten_ = Clock::now();
+  return fault_point("guest.image.running");
+}
+
+Status Guest::serve() {
+  const OwnedFd children = child_signals();
+  if (!children) return errno_error("watch the body");
+  while (!done_) {
+    DROVER_CHECK(serve_home_frames());
+    DROVER_CHECK(supervisor_->look());
+    if (done_) break;
+    DROVER_CHECK(beat());
+    pollfd ready[] = {{home_->poll_fd(), POLLIN, 0},
+                      {supervisor_->frozen() ? -1 : supervisor_->listener().get(), POLLIN, 0},
+                      {children.get(), POLLIN, 0}};
+    if (poll(ready, 3, static_cast<int>(kHeartbeatPeriod.count())) < 0 && errno != EINTR) {
+      return errno_error("wait for the body");
+    }
+    if ((ready[2].revents & POLLIN) != 0) {
+      signalfd_siginfo info;
+      while (read(children.get(), &info, sizeof info) > 0) {
+      }
+    }
+    if ((ready[1].revents & POLLIN) != 0) DROVER_CHECK(supervisor_->on_notification());
+  }
+  return {};
+}
+
+Status Guest::beat() {
+  const auto now = Clock::now();
+  if (now - heard_ > kLease) return refusal("home was not heard of for too long: the body ends");
+  if (now - beaten_ < kHeartbeatPeriod) return {};
+  beaten_ = now;
+  const std::uint64_t cpu = body_cpu_ns();
+  order::GuestEvent event;
+  event.mutable_state()->set_state(supervisor_->frozen() ? "frozen" : "running");
+  event.mutable_state()->set_cpu_ns(cpu);
+  static_cast<void>(tell_migrated(event));  // it may have been restarted: the job goes on
+  return home_->send(type(FrameType::kHeartbeat), encode_record(GuestHeartbeat{cpu}));
+}
+
+std::uint64_t Guest::body_cpu_ns() const {
+  clockid_t clock{};
+  timespec t{};
+  if (!body_ || clock_getcpuclockid(body_->pid, &clock) != 0 || clock_gettime(clock, &t) != 0) {
+    return 0;
+  }
+  return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000 +
+         static_cast<std::uint64_t>(t.tv_nsec);
+}
+
+Status Guest::serve_home_frames() {
+  for (;;) {
+    DROVER_TRY(const std::optional<Frame> frame, home_->receive());
+    if (!frame) return {};
+    heard_ = Clock::now();
+    switch (static_cast<FrameType>(frame->type)) {
+      case FrameType::kHeartbeat:
+        break;
+      case FrameType::kRecall:
+        DROVER_CHECK(leave_for_home());
+        break;
+      case FrameType::kHop: {
+        DROVER_TRY(const HopOrder order, HopOrder::decode(frame->payload));
+        DROVER_CHECK(leave_for(order));
+        break;
+      }
+      case FrameType::kImageRefused:
+        if (supervisor_->frozen()) DROVER_CHECK(supervisor_->run());
+        break;
+      case FrameType::kDiscard:
+        DROVER_CHECK(fault_point("guest.leave.discarded"));
+        done_ = true;
+        return {};
+      default:
+        DROVER_CHECK(supervisor_->on_frame(*frame));
+    }
+  }
+}
+
+Status Guest::leave_for_home() {
+  DROVER_CHECK(fault_point("guest.leave.asked"));
+  DROVER_CHECK(supervisor_->freeze());
+  if (supervisor_->ended()) return {};
+  DROVER_CHECK(fault_point("guest.leave.frozen"));
+  const auto sent = send_body_image(*home_, *body_, hosted_, supervisor_->undelivered(),
+                                    /*with_contents=*/false);
+  if (!sent) return sent.error();
+  heard_ = Clock::now();
+  return fault_point("guest.leave.image-sent");
+}
+
+Status Guest::leave_for(const HopOrder& order) {
+  DROVER_CHECK(fault_point("guest.leave.asked"));
+  DROVER_CHECK(supervisor_->freeze());
+  if (supervisor_->ended()) return {};
+  DROVER_CHECK(fault_point("guest.leave.frozen"));
+  const auto sent = [&]() -> Status {
+    DROVER_TRY(SecureChannel target, dial(order));
+    DROVER_CHECK(fault_point("guest.leave.connected"));
+    const auto bytes = send_body_image(target, *body_, hosted_, supervisor_->undelivered(), true);
+    if (!bytes) return bytes.error();
+    return target.close();
+  }();
+  heard_ = Clock::now();
+  if (sent) return fault_point("guest.leave.image-sent");
+  // Home hears of it and lets the body go on here, or has lost us both.
+  WireWriter w;
+  w.text(sent.error().message());
+  return home_->send(type(FrameType::kFailed), w.data());
+}
+
+Result<order::GuestOrder> Guest::next_order(std::vector<OwnedFd>& fds,
+                                            std::chrono::milliseconds timeout) {
+  DROVER_TRY(std::optional<Packet> packet, control_.receive(timeout));
+  if (!packet) return refusal("migrated is gone");
+  order::GuestOrder order;
+  if (!order.ParseFromArray(packet->data.data(), static_cast<int>(packet->data.size()))) {
+    return refusal("an order of migrated is malformed");
+  }
+  fds = std::move(packet->fds);
+  return order;
+}
+
+Status Guest::tell_migrated(const order::GuestEvent& event) {
+  return control_.send(as_bytes(event.SerializeAsString()));
+}
+
+Result<SecureChannel> Guest::dial(const HopOrder& order) {
+  order::GuestEvent event;
+  event.mutable_dial()->set_address(order.address);
+  event.mutable_dial()->set_ticket(order.ticket.data(), order.ticket.size());
+  DROVER_CHECK(tell_migrated(event));
+  std::vector<OwnedFd> fds;
+  DROVER_TRY(const auto answer, next_order(fds, kHandshake));
+  if (!answer.has_dialled()) return refusal("migrated does not answer a dial");
+  if (!answer.dialled().error().empty()) return refusal(answer.dialled().error());
+  if (fds.size() != 1) return refusal("migrated dialled but sent no socket");
+  return SecureChannel::open(std::move(fds.front()), ChannelRole::kDialler, order.key, kHandshake);
+}
+
+Result<SecureChannel> Guest::accept_source(const HopOrder& expected) {
+  std::vector<OwnedFd> fds;
+  DROVER_TRY(const auto order, next_order(fds, kPatience));
+  if (!order.has_accepted() || fds.size() != 1) return refusal("no guest has dialled in");
+  return SecureChannel::open(std::move(fds.front()), ChannelRole::kAcceptor, expected.key,
+                             kHandshake);
+}
+
+}  // namespace drover

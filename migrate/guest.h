@@ -1,0 +1,64 @@
+// The guest: the program that hosts one body on a node that is not its home.
+#pragma once
+
+#include <chrono>
+#include <optional>
+
+#include "common/local_socket.h"
+#include "common/secure_channel.h"
+#include "migrate/body_image.h"
+#include "migrate/order.pb.h"
+#include "remote-syscall/body_supervisor.h"
+
+namespace drover {
+
+class Guest {
+ public:
+  /// `control` is the socket to migrated.
+  explicit Guest(LocalSocket control) : control_(std::move(control)) {}
+
+  /// Serves until the body is gone. The value is the program's exit status.
+  int run();
+
+ private:
+  Status start();
+  Status take_image();
+  Status await_commit();
+  Status serve();
+  Status serve_home_frames();
+  Status leave_for_home();
+  Status leave_for(const HopOrder& order);
+  Status beat();
+  Result<SecureChannel> dial(const HopOrder& order);
+  Result<order::GuestOrder> next_order(std::vector<OwnedFd>& fds,
+                                       std::chrono::milliseconds timeout);
+  Status tell_migrated(const order::GuestEvent& event);
+  Result<SecureChannel> accept_source(const HopOrder& expected);
+  void report_failure(const Error& error);
+  std::uint64_t body_cpu_ns() const;
+
+  LocalSocket control_;
+  Hosting hosting_;
+  std::string job_;
+  std::uint64_t epoch_ = 0;
+  std::optional<SecureChannel> home_;
+  std::optional<Sandbox> sandbox_;
+  HostedImage hosted_;
+  std::optional<Body> body_;
+  std::optional<BodySupervisor> supervisor_;
+  std::chrono::steady_clock::time_point heard_;   // from home
+  std::chrono::steady_clock::time_point beaten_;  // to home
+  bool done_ = false;
+};
+
+/// What both ends expect of each other while a body is away.
+inline constexpr std::chrono::milliseconds kHeartbeatPeriod{1000};
+/// A peer that was not heard of for so long is lost: a body without a lease stops itself.
+inline constexpr std::chrono::milliseconds kLease{8000};
+
+/// kHeartbeat of a guest.
+struct GuestHeartbeat {
+  std::uint64_t cpu_ns = 0;
+};
+
+}  // namespace drover

@@ -1,0 +1,254 @@
+#include "migrate/hollow_process.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <time.h>
+
+#include <algorithm>
+#include <cstring>
+
+namespace drover {
+namespace {
+
+constexpr int kMadvDontneedLocked = 24;  // Linux 5.18
+constexpr std::uint64_t kDropPiece = 16 << 20;
+constexpr std::uint64_t kNone = static_cast<std::uint64_t>(-1);
+constexpr int kMapDroppable = 0x08;
+
+template <class T>
+auto at_address(const std::vector<T>& list, ForeignAddress a) -> const T* {
+  const auto it =
+      std::partition_point(list.begin(), list.end(), [&](const T& t) { return t.range.end <= a; });
+  return it != list.end() && it->range.contains(a) ? &*it : nullptr;
+}
+
+}  // namespace
+
+Status clear_registrations(Injection& injection, const ThreadState& thread) {
+  if (thread.rseq.pointer != 0) {
+    constexpr std::uint64_t kUnregister = 1;
+    DROVER_CHECK(injection.call(
+        "rseq", SYS_rseq,
+        {thread.rseq.pointer, thread.rseq.size, kUnregister, thread.rseq.signature}));
+  }
+  if (thread.robust_list != 0) {
+    DROVER_CHECK(
+        injection.call("set_robust_list", SYS_set_robust_list, {0, thread.robust_list_size}));
+  }
+  DROVER_CHECK(injection.call("set_tid_address", SYS_set_tid_address, {0}));
+  return {};
+}
+
+Status drop_memory(Injection& injection, pid_t pid, const Scratch& scratch) {
+  DROVER_TRY(auto areas, read_memory_areas(pid));
+  for (const MemoryArea& area : without(std::move(areas), scratch.range())) {
+    if (area.special() || area.shared) continue;
+    const int advice = area.flags.locked ? kMadvDontneedLocked : MADV_DONTNEED;
+    for (ForeignAddress at = area.range.start; at < area.range.end; at = at + kDropPiece) {
+      const std::uint64_t n = std::min(kDropPiece, area.range.end - at);
+      DROVER_CHECK(injection.call("madvise", SYS_madvise,
+                                  {at.value(), n, static_cast<std::uint64_t>(advice)}));
+    }
+  }
+  return {};
+}
+
+Status remove_scratch(const TracedThread& thread, const ForeignMemory& memory,
+                      const Scratch& scratch) {
+  DROVER_TRY(const auto areas, read_memory_areas(memory.pid()));
+  DROVER_TRY(const ForeignRange vdso, find_vdso(areas));
+  DROVER_TRY(const ForeignAddress instruction, find_vdso_syscall(memory, vdso));
+  DROVER_TRY(Injection injection, Injection::begin(thread, Injection::Site::kVdso, instruction));
+  DROVER_CHECK(injection.call("munmap", SYS_munmap,
+                              {scratch.range().start.value(), scratch.range().size()}));
+  return injection.end();
+}
+
+Result<std::vector<MemoryArea>> HomeRebuild::areas() const {
+  DROVER_TRY(auto all, read_memory_areas(memory_->pid()));
+  std::erase_if(all, [](const MemoryArea& a) { return a.special(); });
+  return without(std::move(all), thread_->scratch().range());
+}
+
+Status HomeRebuild::lay_out(const Layout& layout) {
+  DROVER_TRY(Injection injection,
+             Injection::begin(thread_->thread(), Injection::Site::kTrapping, thread_->scratch()));
+  DROVER_CHECK(drop_memory(injection, memory_->pid(), thread_->scratch()));
+  DROVER_CHECK(injection.call("brk", SYS_brk, {layout.brk}));
+  DROVER_TRY(auto before, areas());
+  DROVER_CHECK(grow_stack(injection, layout, before));
+
+  DROVER_TRY(const auto have, areas());
+  std::vector<ForeignAddress> bounds;
+  for (const MemoryArea& a : have) bounds.insert(bounds.end(), {a.range.start, a.range.end});
+  for (const Area& a : layout.areas) bounds.insert(bounds.end(), {a.range.start, a.range.end});
+  std::sort(bounds.begin(), bounds.end());
+  bounds.erase(std::unique(bounds.begin(), bounds.end()), bounds.end());
+  for (std::size_t i = 0; i + 1 < bounds.size(); ++i) {
+    const ForeignRange range{bounds[i], bounds[i + 1]};
+    DROVER_CHECK(adjust(injection, range, at_address(have, range.start),
+                        at_address(layout.areas, range.start)));
+  }
+  return injection.end();
+}
+
+// Only a write by the process itself makes the kernel grow a stack.
+Status HomeRebuild::grow_stack(Injection& injection, const Layout& layout,
+                               const std::vector<MemoryArea>& areas) {
+  for (const Area& want : layout.areas) {
+    if (want.kind != AreaKind::kStack) continue;
+    for (const MemoryArea& have : areas) {
+      if (have.flags.grows_down && have.range.end > want.range.start &&
+          have.range.start > want.range.start && have.range.end <= want.range.end) {
+        DROVER_CHECK(injection.call("getrandom", SYS_getrandom, {want.range.start.value(), 1, 0}));
+      }
+    }
+  }
+  return {};
+}
+
+bool HomeRebuild::same_backing(ForeignAddress at, const MemoryArea& have, const Area& want) const {
+  if (want.kind != AreaKind::kContent) return !have.file_backed();
+  if (!have.file_backed()) return false;
+  const auto place = contents_->find(have);
+  return place && place->index == want.content &&
+         place->offset + (at - have.range.start) == want.content_offset + (at - want.range.start);
+}
+
+Status HomeRebuild::adjust(Injection& injection, ForeignRange range, const MemoryArea* have,
+                           const Area* want) {
+  if (!have && !want) return {};
+  const bool keep = have && want && same_backing(range.start, *have, *want);
+  if (have && !keep) {
+    DROVER_CHECK(injection.call("munmap", SYS_munmap, {range.start.value(), range.size()}));
+  }
+  if (!want) return {};
+  if (!keep) return map(injection, range, *want);
+  if (static_cast<std::uint32_t>(have->protection) == want->protection) return {};
+  DROVER_CHECK(injection.call("mprotect", SYS_mprotect,
+                              {range.start.value(), range.size(), want->protection}));
+  return {};
+}
+
+Status HomeRebuild::map(Injection& injection, ForeignRange range, const Area& want) {
+  if (want.kind == AreaKind::kContent) return map_content(injection, range, want);
+  std::uint64_t flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
+  if (want.kind == AreaKind::kStack) flags |= MAP_GROWSDOWN;
+  if ((want.flags & Area::kNoReserve) != 0) flags |= MAP_NORESERVE;
+  if ((want.flags & Area::kDroppable) != 0) flags = (flags & ~MAP_PRIVATE) | kMapDroppable;
+  DROVER_CHECK(injection.call(
+      "mmap", SYS_mmap, {range.start.value(), range.size(), want.protection, flags, kNone, 0}));
+  const std::pair<std::uint32_t, int> advice[] = {{Area::kDontFork, MADV_DONTFORK},
+                                                  {Area::kWipeOnFork, MADV_WIPEONFORK},
+                                                  {Area::kHugePage, MADV_HUGEPAGE},
+                                                  {Area::kNoHugePage, MADV_NOHUGEPAGE},
+                                                  {Area::kDontDump, MADV_DONTDUMP}};
+  for (const auto& [flag, advise] : advice) {
+    if ((want.flags & flag) == 0) continue;
+    DROVER_CHECK(
+        injection.call("madvise", SYS_madvise,
+                       {range.start.value(), range.size(), static_cast<std::uint64_t>(advise)}));
+  }
+  return {};
+}
+
+// A file mapping that the program has moved or split off while away: the file is opened again,
+// and must still be the one that was mapped.
+Status HomeRebuild::map_content(Injection& injection, ForeignRange range, const Area& want) {
+  if (want.content >= contents_->all().size()) return refusal("layout: a content that is not ours");
+  const Content& content = contents_->all()[want.content];
+  const ForeignAddress at = thread_->scratch().data();
+  DROVER_CHECK(memory_->write(at, as_bytes(content.path + '\0')));
+  const auto at_cwd = static_cast<std::uint64_t>(AT_FDCWD);
+  DROVER_TRY(const std::uint64_t fd, injection.call(("open " + content.path).c_str(), SYS_openat,
+                                                    {at_cwd, at.value(), O_RDONLY | O_CLOEXEC, 0}));
+  struct stat st {};
+  const std::string link = "/proc/" + std::to_string(memory_->pid()) + "/fd/" + std::to_string(fd);
+  Status result;
+  if (stat(link.c_str(), &st) != 0 || st.st_ino != content.inode) {
+    result = refusal(content.path + " is no longer the file that was mapped");
+  } else {
+    const std::uint64_t shared = want.flags & Area::kWasShared ? MAP_SHARED : MAP_PRIVATE;
+    const std::uint64_t offset =
+        content.file_offset + want.content_offset + (range.start - want.range.start);
+    if (auto mapped = injection.call("mmap", SYS_mmap,
+                                     {range.start.value(), range.size(), want.protection,
+                                      shared | MAP_FIXED_NOREPLACE, fd, offset});
+        !mapped) {
+      result = mapped.error();
+    }
+  }
+  DROVER_CHECK(injection.call("close", SYS_close, {fd}));
+  return result;
+}
+
+Status HomeRebuild::load(const ProcessState& state, const std::vector<siginfo_t>& signals) {
+  DROVER_TRY(Injection injection,
+             Injection::begin(thread_->thread(), Injection::Site::kTrapping, thread_->scratch()));
+  const ForeignAddress at = thread_->scratch().data();
+  for (int signal = 1; signal <= kSignalCount; ++signal) {
+    if (signal == SIGKILL || signal == SIGSTOP) continue;
+    DROVER_CHECK(memory_->write_record(at, state.actions[static_cast<std::size_t>(signal - 1)]));
+    DROVER_CHECK(injection.call("rt_sigaction", SYS_rt_sigaction,
+                                {static_cast<std::uint64_t>(signal), at.value(), 0, 8}));
+  }
+  const ThreadState& t = state.threads.front();
+  stack_t stack = t.alternate_stack;
+  if (stack.ss_sp == nullptr) stack.ss_flags = SS_DISABLE;
+  DROVER_CHECK(memory_->write_record(at, stack));
+  DROVER_CHECK(injection.call("sigaltstack", SYS_sigaltstack, {at.value(), 0}));
+  if (t.rseq.pointer != 0) {
+    DROVER_CHECK(
+        injection.call("rseq", SYS_rseq, {t.rseq.pointer, t.rseq.size, 0, t.rseq.signature}));
+  }
+  if (t.robust_list != 0) {
+    DROVER_CHECK(injection.call("set_robust_list", SYS_set_robust_list,
+                                {t.robust_list, t.robust_list_size}));
+  }
+  DROVER_CHECK(injection.call("set_tid_address", SYS_set_tid_address, {t.clear_child_tid}));
+  std::array<char, 16> name{};
+  t.name.copy(name.data(), name.size() - 1);
+  DROVER_CHECK(memory_->write_record(at, name));
+  DROVER_CHECK(injection.call("prctl(PR_SET_NAME)", SYS_prctl, {PR_SET_NAME, at.value()}));
+  for (const siginfo_t& info : signals) DROVER_CHECK(requeue(injection, info));
+  return injection.end();
+}
+
+Status HomeRebuild::requeue(Injection& injection, const siginfo_t& info) {
+  const ForeignAddress at = thread_->scratch().data();
+  DROVER_CHECK(memory_->write_record(at, info));
+  DROVER_CHECK(injection.call("rt_sigqueueinfo", SYS_rt_sigqueueinfo,
+                              {static_cast<std::uint64_t>(memory_->pid()),
+                               static_cast<std::uint64_t>(info.si_signo), at.value()}));
+  return {};
+}
+
+Status HomeRebuild::finish(const ProcessState& state) {
+  const ThreadState& t = state.threads.front();
+  TracedThread thread = thread_->thread();
+  DROVER_CHECK(thread.set_signal_mask(kAllSignals));
+  {
+    DROVER_TRY(Injection injection,
+               Injection::begin(thread, Injection::Site::kTrapping, thread_->scratch()));
+    for (;;) {
+      DROVER_TRY(const std::int64_t now,
+                 read_clock(injection, *memory_, thread_->scratch(), CLOCK_MONOTONIC));
+      if (now >= state.monotonic_ns) break;
+      const std::int64_t ahead = state.monotonic_ns - now;
+      const timespec pause{ahead / 1'000'000'000, ahead % 1'000'000'000};
+      nanosleep(&pause, nullptr);
+    }
+    DROVER_CHECK(injection.end());
+  }
+  DROVER_CHECK(remove_scratch(thread, *memory_, thread_->scratch()));
+  DROVER_CHECK(thread.set_extended_state(t.extended_state));
+  DROVER_CHECK(thread.set_registers(t.registers));
+  DROVER_CHECK(thread.set_signal_mask(t.mask));
+  return thread.detach();
+}
+
+}  // namespace drover

@@ -1,0 +1,54 @@
+// P as a whole: emptied when its body leaves, filled again when it comes home.
+#pragma once
+
+#include "common/process/injection.h"
+#include "migrate/capture.h"
+#include "migrate/image.h"
+#include "remote-syscall/hollow_thread.h"
+
+namespace drover {
+
+/// Takes the registrations back by which the kernel would write into memory that is about to be
+/// dropped: restartable sequence, robust list, the word cleared at exit.
+Status clear_registrations(Injection& injection, const ThreadState& thread);
+
+/// Drops what private memory the process still has. The areas stay.
+Status drop_memory(Injection& injection, pid_t pid, const Scratch& scratch);
+
+/// Puts a body's image back into P. Until `finish`, nothing that is done to P matters to the
+/// program, and P can serve on as the hollow process that it is.
+class HomeRebuild {
+ public:
+  /// P's thread is stopped, at rest.
+  HomeRebuild(const HollowThread& thread, const ForeignMemory& memory, const HomeContents& contents)
+      : thread_(&thread), memory_(&memory), contents_(&contents) {}
+
+  /// Makes P's areas those of the body.
+  Status lay_out(const Layout& layout);
+  /// Everything besides registers.
+  Status load(const ProcessState& state, const std::vector<siginfo_t>& signals);
+  /// Removes our mapping, sets the registers and lets P go, untraced. Waits until P's clock has
+  /// passed the last that the body can have seen. After this P is a process as any other.
+  Status finish(const ProcessState& state);
+
+ private:
+  Status adjust(Injection& injection, ForeignRange range, const MemoryArea* have, const Area* want);
+  Status map(Injection& injection, ForeignRange range, const Area& want);
+  Status map_content(Injection& injection, ForeignRange range, const Area& want);
+  bool same_backing(ForeignAddress at, const MemoryArea& have, const Area& want) const;
+  Status grow_stack(Injection& injection, const Layout& layout,
+                    const std::vector<MemoryArea>& areas);
+  Status requeue(Injection& injection, const siginfo_t& info);
+  Result<std::vector<MemoryArea>> areas() const;
+
+  const HollowThread* thread_;
+  const ForeignMemory* memory_;
+  const HomeContents* contents_;
+};
+
+/// Removes our mapping from a stopped process by its vDSO, leaving the thread stopped in the
+/// kernel's signal path.
+Status remove_scratch(const TracedThread& thread, const ForeignMemory& memory,
+                      const Scratch& scratch);
+
+}  // namespace drover

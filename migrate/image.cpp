@@ -1,0 +1,259 @@
+#include "migrate/image.h"
+
+namespace drover {
+namespace {
+
+void write_range(WireWriter& w, const ForeignRange& range) {
+  w.number(range.start.value());
+  w.number(range.end.value());
+}
+
+ForeignRange read_range(WireReader& r) {
+  const ForeignAddress start(r.number<std::uint64_t>());
+  const ForeignAddress end(r.number<std::uint64_t>());
+  return {start, end};
+}
+
+bool is_page_range(const ForeignRange& range) {
+  constexpr std::uint64_t kUserEnd = 1ULL << 56;
+  return range.start < range.end && range.start.value() % kPageSize == 0 &&
+         range.end.value() % kPageSize == 0 && range.end.value() <= kUserEnd;
+}
+
+void write_thread(WireWriter& w, const ThreadState& t) {
+  w.number(t.tid);
+  w.record(t.registers);
+  w.number(t.mask);
+  w.record(t.rseq);
+  w.number(t.robust_list);
+  w.number(t.robust_list_size);
+  w.number(t.clear_child_tid);
+  w.record(t.alternate_stack);
+  w.text(t.name);
+  w.bytes(t.extended_state);
+}
+
+ThreadState read_thread(WireReader& r) {
+  ThreadState t;
+  t.tid = r.number<std::int32_t>();
+  t.registers = r.record<Registers>();
+  t.mask = r.number<SignalMask>();
+  t.rseq = r.record<RseqRegistration>();
+  t.robust_list = r.number<std::uint64_t>();
+  t.robust_list_size = r.number<std::uint64_t>();
+  t.clear_child_tid = r.number<std::uint64_t>();
+  t.alternate_stack = r.record<stack_t>();
+  t.name = r.text(64);
+  const ByteView state = r.bytes(64 * 1024);
+  t.extended_state.assign(state.begin(), state.end());
+  return t;
+}
+
+}  // namespace
+
+Bytes Identity::encode() const {
+  WireWriter w;
+  w.text(job);
+  w.text(home_node);
+  w.text(host_name);
+  w.text(domain_name);
+  w.number(pid);
+  w.number(uid);
+  w.number(gid);
+  w.number(possible_cpus);
+  w.number(home_monotonic_ns);
+  w.number(home_boottime_ns);
+  w.number(amx_permission);
+  w.record(vdso_digest);
+  return w.take();
+}
+
+Result<Identity> Identity::decode(ByteView data) {
+  WireReader r(data);
+  Identity i;
+  i.job = r.text(64);
+  i.home_node = r.text(64);
+  i.host_name = r.text(64);
+  i.domain_name = r.text(64);
+  i.pid = r.number<std::int32_t>();
+  i.uid = r.number<std::uint32_t>();
+  i.gid = r.number<std::uint32_t>();
+  i.possible_cpus = r.number<std::uint32_t>();
+  i.home_monotonic_ns = r.number<std::int64_t>();
+  i.home_boottime_ns = r.number<std::int64_t>();
+  i.amx_permission = r.number<std::uint64_t>();
+  i.vdso_digest = r.record<std::array<std::byte, 32>>();
+  DROVER_CHECK(r.finish("identity"));
+  if (i.pid <= 1) return refusal("identity: no such pid can be made");
+  return i;
+}
+
+Bytes ContentOffer::encode() const {
+  WireWriter w;
+  w.number(first_index);
+  w.number(static_cast<std::uint32_t>(contents.size()));
+  for (const Content& c : contents) {
+    w.record(c.key);
+    w.number(c.size);
+    w.number(c.device);
+    w.number(c.inode);
+    w.number(c.file_offset);
+    w.number(c.mapped_size);
+    w.number(c.is_public);
+    w.text(c.path);
+  }
+  return w.take();
+}
+
+Result<ContentOffer> ContentOffer::decode(ByteView data) {
+  WireReader r(data);
+  ContentOffer offer;
+  offer.first_index = r.number<std::uint32_t>();
+  const std::uint32_t n = r.count(32 + 5 * 8 + 1 + 4);
+  if (n > kMaxContents) return refusal("content offer: too many");
+  for (std::uint32_t i = 0; i < n && !r.failed(); ++i) {
+    Content c;
+    c.key = r.record<std::array<std::byte, 32>>();
+    c.size = r.number<std::uint64_t>();
+    c.device = r.number<std::uint64_t>();
+    c.inode = r.number<std::uint64_t>();
+    c.file_offset = r.number<std::uint64_t>();
+    c.mapped_size = r.number<std::uint64_t>();
+    c.is_public = r.number<std::uint8_t>();
+    c.path = r.text(4096);
+    if (c.size > c.mapped_size) return refusal("content offer: larger than its mapping");
+    offer.contents.push_back(std::move(c));
+  }
+  DROVER_CHECK(r.finish("content offer"));
+  return offer;
+}
+
+Bytes ContentWant::encode() const {
+  WireWriter w;
+  w.number(static_cast<std::uint32_t>(indices.size()));
+  for (const std::uint32_t i : indices) w.number(i);
+  return w.take();
+}
+
+Result<ContentWant> ContentWant::decode(ByteView data) {
+  WireReader r(data);
+  ContentWant want;
+  const std::uint32_t n = r.count(4);
+  for (std::uint32_t i = 0; i < n; ++i) want.indices.push_back(r.number<std::uint32_t>());
+  DROVER_CHECK(r.finish("content want"));
+  return want;
+}
+
+Bytes Layout::encode() const {
+  WireWriter w;
+  write_range(w, scratch);
+  w.number(brk);
+  w.number(static_cast<std::uint32_t>(areas.size()));
+  for (const Area& a : areas) {
+    write_range(w, a.range);
+    w.number(a.protection);
+    w.number(a.kind);
+    w.number(a.flags);
+    w.number(a.content);
+    w.number(a.content_offset);
+  }
+  w.number(static_cast<std::uint32_t>(specials.size()));
+  for (const SpecialArea& s : specials) {
+    write_range(w, s.range);
+    w.text(s.name);
+  }
+  return w.take();
+}
+
+Result<Layout> Layout::decode(ByteView data) {
+  WireReader r(data);
+  Layout l;
+  l.scratch = read_range(r);
+  l.brk = r.number<std::uint64_t>();
+  const std::uint32_t areas = r.count(16 + 4 + 1 + 4 + 4 + 8);
+  if (areas > kMaxAreas) return refusal("layout: too many areas");
+  ForeignAddress previous_end;
+  for (std::uint32_t i = 0; i < areas && !r.failed(); ++i) {
+    Area a;
+    a.range = read_range(r);
+    a.protection = r.number<std::uint32_t>();
+    a.kind = r.number<AreaKind>();
+    a.flags = r.number<std::uint32_t>();
+    a.content = r.number<std::uint32_t>();
+    a.content_offset = r.number<std::uint64_t>();
+    if (!r.failed() && (!is_page_range(a.range) || a.range.start < previous_end ||
+                        a.kind > AreaKind::kStack || a.content_offset % kPageSize != 0)) {
+      return refusal("layout: an impossible area");
+    }
+    previous_end = a.range.end;
+    l.areas.push_back(a);
+  }
+  const std::uint32_t specials = r.count(16 + 4);
+  for (std::uint32_t i = 0; i < specials && !r.failed(); ++i) {
+    SpecialArea s;
+    s.range = read_range(r);
+    s.name = r.text(64);
+    if (!r.failed() && !is_page_range(s.range)) return refusal("layout: an impossible area");
+    l.specials.push_back(std::move(s));
+  }
+  DROVER_CHECK(r.finish("layout"));
+  if (!is_page_range(l.scratch)) return refusal("layout: an impossible scratch");
+  return l;
+}
+
+Bytes ProcessState::encode() const {
+  WireWriter w;
+  w.record(memory);
+  w.bytes(auxiliary_vector);
+  w.number(personality);
+  w.record(actions);
+  w.number(static_cast<std::uint32_t>(threads.size()));
+  for (const ThreadState& t : threads) write_thread(w, t);
+  w.number(static_cast<std::uint32_t>(undelivered.size()));
+  for (const siginfo_t& info : undelivered) w.record(info);
+  w.number(monotonic_ns);
+  w.number(boottime_ns);
+  return w.take();
+}
+
+Result<ProcessState> ProcessState::decode(ByteView data) {
+  WireReader r(data);
+  ProcessState s;
+  s.memory = r.record<MemoryFields>();
+  const ByteView auxv = r.bytes(4096);
+  s.auxiliary_vector.assign(auxv.begin(), auxv.end());
+  s.personality = r.number<std::uint64_t>();
+  s.actions = r.record<std::array<KernelSigaction, kSignalCount>>();
+  const std::uint32_t threads = r.count(sizeof(Registers));
+  if (threads > kMaxThreads) return refusal("process state: too many threads");
+  for (std::uint32_t i = 0; i < threads && !r.failed(); ++i) s.threads.push_back(read_thread(r));
+  const std::uint32_t signals = r.count(sizeof(siginfo_t));
+  for (std::uint32_t i = 0; i < signals; ++i) s.undelivered.push_back(r.record<siginfo_t>());
+  s.monotonic_ns = r.number<std::int64_t>();
+  s.boottime_ns = r.number<std::int64_t>();
+  DROVER_CHECK(r.finish("process state"));
+  if (s.threads.empty()) return refusal("process state: no thread");
+  return s;
+}
+
+Bytes HopOrder::encode() const {
+  WireWriter w;
+  w.text(address);
+  w.record(ticket);
+  w.record(key);
+  w.number(epoch);
+  return w.take();
+}
+
+Result<HopOrder> HopOrder::decode(ByteView data) {
+  WireReader r(data);
+  HopOrder h;
+  h.address = r.text(256);
+  h.ticket = r.record<std::array<std::byte, 16>>();
+  h.key = r.record<std::array<std::byte, 32>>();
+  h.epoch = r.number<std::uint64_t>();
+  DROVER_CHECK(r.finish("hop order"));
+  return h;
+}
+
+}  // namespace drover

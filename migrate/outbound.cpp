@@ -1,0 +1,275 @@
+#include "migrate/outbound.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/utsname.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <thread>
+
+#include "common/fault.h"
+#include "common/log.h"
+#include "common/sha256.h"
+#include "migrate/content_transfer.h"
+#include "migrate/guest.h"
+#include "migrate/page_stream.h"
+
+namespace drover {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr std::chrono::seconds kBuildPatience{60};
+constexpr std::chrono::seconds kRunPatience{5};
+constexpr int kArchGetXcompPerm = 0x1022;
+
+std::uint16_t type(FrameType t) { return static_cast<std::uint16_t>(t); }
+
+std::int64_t now_ns(clockid_t clock) {
+  timespec t{};
+  clock_gettime(clock, &t);
+  return std::int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec;
+}
+
+Error failure_of(const Frame& frame) {
+  WireReader r(frame.payload);
+  return refusal(r.text());
+}
+
+Result<Identity> identity_of(pid_t pid, const std::string& job, const std::string& home) {
+  DROVER_TRY(const std::string status, read_proc_file("/proc/" + std::to_string(pid) + "/status"));
+  Identity identity;
+  identity.job = job;
+  identity.home_node = home;
+  identity.pid = pid;
+  const auto number_after = [&](const char* key) -> std::uint32_t {
+    const auto at = status.find(key);
+    return at == std::string::npos ? ~0U
+                                   : static_cast<std::uint32_t>(std::strtoul(
+                                         status.c_str() + at + std::strlen(key), nullptr, 10));
+  };
+  identity.uid = number_after("\nUid:");
+  identity.gid = number_after("\nGid:");
+  utsname names{};
+  uname(&names);
+  identity.host_name = names.nodename;
+  identity.domain_name = names.domainname;
+  identity.possible_cpus = static_cast<std::uint32_t>(sysconf(_SC_NPROCESSORS_CONF));
+  return identity;
+}
+
+}  // namespace
+
+Outbound::Outbound(pid_t pid, std::string job, std::string home_node, SecureChannel& channel)
+    : pid_(pid),
+      job_(std::move(job)),
+      home_node_(std::move(home_node)),
+      channel_(&channel),
+      process_(std::make_unique<AwayProcess>()) {}
+
+Outbound::~Outbound() {
+  if (!committed_) undo();
+}
+
+Result<std::unique_ptr<AwayProcess>> Outbound::make() {
+  DROVER_CHECK(fault_point("deputy.outbound.connected"));
+  DROVER_CHECK(seize());
+  DROVER_CHECK(send_in_advance());
+  DROVER_CHECK(fault_point("deputy.outbound.contents-sent"));
+  DROVER_CHECK(freeze());
+  DROVER_CHECK(send_image());
+  DROVER_CHECK(agree());
+  DROVER_CHECK(commit());
+  figures_.freeze = Clock::now() - frozen_at_;
+  DROVER_CHECK(hollow_out());
+  return std::move(process_);
+}
+
+Status Outbound::seize() {
+  process_->pid = pid_;
+  DROVER_TRY(thread_, TracedThread::seize(pid_, PTRACE_O_TRACESYSGOOD));
+  seized_ = true;
+  DROVER_TRY(process_->memory, ForeignMemory::of(pid_));
+  const std::string path = "/proc/" + std::to_string(pid_) + "/pagemap";
+  OwnedFd pagemap(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!pagemap) return errno_error("open " + path);
+  DROVER_TRY(process_->pages, PageMap::over(std::move(pagemap)));
+  return {};
+}
+
+// While the process still runs: who it is, and the contents of its file mappings.
+Status Outbound::send_in_advance() {
+  DROVER_TRY(const auto areas, read_memory_areas(pid_));
+  DROVER_CHECK(check_areas_can_move(areas));
+  DROVER_TRY(Identity identity, identity_of(pid_, job_, home_node_));
+  DROVER_TRY(const ForeignRange vdso, find_vdso(areas));
+  Bytes code(vdso.size());
+  DROVER_CHECK(process_->memory.read(vdso.start, code));
+  Sha256 digest;
+  digest.update(code);
+  identity.vdso_digest = digest.finish();
+  identity.home_monotonic_ns = now_ns(CLOCK_MONOTONIC);
+  identity.home_boottime_ns = now_ns(CLOCK_BOOTTIME);
+  DROVER_CHECK(channel_->send(type(FrameType::kIdentity), identity.encode()));
+  return send_new_contents(areas);
+}
+
+Status Outbound::send_new_contents(const std::vector<MemoryArea>& areas) {
+  const auto first = static_cast<std::uint32_t>(process_->contents.all().size());
+  DROVER_TRY(const auto fresh,
+             process_->contents.take_up(areas, process_->memory, *process_->pages));
+  DROVER_TRY(
+      const std::uint64_t sent,
+      send_contents(*channel_, first, fresh,
+                    [&](std::uint32_t index, std::uint64_t offset, std::span<std::byte> into) {
+                      return process_->contents.read(process_->memory, index, offset, into);
+                    }));
+  figures_.bytes += sent;
+  return {};
+}
+
+Status Outbound::freeze() {
+  frozen_at_ = Clock::now();
+  DROVER_CHECK(thread_.interrupt());
+  for (;;) {
+    DROVER_TRY(const Stop stop, thread_.wait());
+    if (stop.gone()) return refusal("the process ended");
+    frozen_ = true;
+    if (stop.kind == Stop::Kind::kInterrupt) break;
+    if (stop.kind == Stop::Kind::kGroupStop) return refusal("it is stopped by a signal");
+    // A signal was on its way: the process takes it before it leaves.
+    DROVER_CHECK(thread_.resume(stop.kind == Stop::Kind::kSignal ? stop.signal : 0));
+    frozen_ = false;
+  }
+  DROVER_TRY(const auto areas, read_memory_areas(pid_));
+  DROVER_CHECK(check_areas_can_move(areas));
+  DROVER_TRY(const ForeignRange vdso, find_vdso(areas));
+  DROVER_TRY(state_, capture_thread(thread_, process_->memory, vdso));
+  DROVER_CHECK(fault_point("deputy.outbound.frozen"));
+  return make_scratch(areas);
+}
+
+Status Outbound::make_scratch(const std::vector<MemoryArea>& areas) {
+  DROVER_TRY(const ForeignRange vdso, find_vdso(areas));
+  DROVER_TRY(const ForeignAddress instruction, find_vdso_syscall(process_->memory, vdso));
+  {
+    DROVER_TRY(Injection injection, Injection::begin(thread_, Injection::Site::kVdso, instruction));
+    DROVER_TRY(const std::uint64_t start,
+               injection.call("mmap", SYS_mmap,
+                              {0, Scratch::kSize, PROT_READ | PROT_WRITE,
+                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                               static_cast<std::uint64_t>(-1), 0}));
+    scratch_ = Scratch(ForeignAddress(start));
+    DROVER_CHECK(scratch_.write_code(process_->memory));
+    DROVER_CHECK(
+        injection.call("mprotect", SYS_mprotect, {start, kPageSize, PROT_READ | PROT_EXEC}));
+    DROVER_CHECK(injection.end());
+    stop_held_ = injection.stop_signal_held();
+  }
+  DROVER_CHECK(scratch_.write_return_frame(process_->memory, state_.registers,
+                                           state_.extended_state, state_.mask));
+  DROVER_TRY(Injection returning, Injection::begin(thread_, Injection::Site::kReturning, scratch_));
+  injection_.emplace(std::move(returning));
+  return {};
+}
+
+Status Outbound::send_image() {
+  DROVER_TRY(ProcessState state, capture_process(pid_, *injection_, process_->memory, scratch_));
+  DROVER_CHECK(complete_thread(*injection_, process_->memory, scratch_, state_));
+  state.threads.push_back(state_);
+  process_->actions = state.actions;
+  DROVER_TRY(auto all, read_memory_areas(pid_));
+  const auto areas = without(std::move(all), scratch_.range());
+  DROVER_CHECK(send_new_contents(areas));
+  DROVER_TRY(Layout layout, layout_of(areas, process_->contents, scratch_));
+  layout.brk = state.memory.brk;
+  DROVER_CHECK(fault_point("deputy.outbound.captured"));
+
+  DROVER_CHECK(channel_->send(type(FrameType::kLayout), layout.encode()));
+  DROVER_TRY(const std::uint64_t pages,
+             send_pages(*channel_, process_->memory, *process_->pages, layout.areas,
+                        process_->contents.holes_now_clean(areas, *process_->pages)));
+  figures_.bytes += pages;
+  DROVER_CHECK(fault_point("deputy.outbound.pages-sent"));
+  DROVER_CHECK(channel_->send(type(FrameType::kState), state.encode()));
+  DROVER_CHECK(channel_->send(type(FrameType::kImageEnd), {}));
+  return fault_point("deputy.outbound.image-sent");
+}
+
+Status Outbound::agree() {
+  DROVER_TRY(const Frame answer, channel_->receive_within(kBuildPatience));
+  if (answer.type == type(FrameType::kFailed)) return failure_of(answer);
+  if (answer.type != type(FrameType::kReady)) return refusal("unexpected answer of the guest");
+  return fault_point("deputy.outbound.ready");
+}
+
+// The commit. From here on a hollow process without a tracer would be lost, so it dies with us.
+// Until the body is known to run, P still has all it had: if the guest falls silent, the epoch
+// is over, and P goes on once the body's lease has surely ended.
+Status Outbound::commit() {
+  DROVER_CHECK(injection_->end());
+  stop_held_ = stop_held_ || injection_->stop_signal_held();
+  injection_.reset();
+  DROVER_CHECK(thread_.set_options(PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL));
+  const auto run = [&]() -> Status {
+    DROVER_CHECK(channel_->send(type(FrameType::kCommit), {}));
+    DROVER_CHECK(fault_point("deputy.outbound.commit-sent"));
+    DROVER_TRY(const Frame answer, channel_->receive_within(kRunPatience));
+    if (answer.type == type(FrameType::kFailed)) return failure_of(answer);
+    if (answer.type != type(FrameType::kRunning)) return refusal("unexpected answer of the guest");
+    return fault_point("deputy.outbound.running");
+  };
+  if (auto s = run(); !s) {
+    wait_out_lease();
+    DROVER_CHECK(thread_.set_options(PTRACE_O_TRACESYSGOOD));
+    return s.error();
+  }
+  committed_ = true;
+  return {};
+}
+
+void Outbound::wait_out_lease() {
+  static_cast<void>(channel_->close());
+  log_warn("job {}: the guest fell silent at the commit: waiting for its lease to end", job_);
+  std::this_thread::sleep_for(kLease + std::chrono::seconds(1));
+}
+
+Status Outbound::hollow_out() {
+  {
+    DROVER_TRY(Injection injection,
+               Injection::begin(thread_, Injection::Site::kTrapping, scratch_));
+    DROVER_CHECK(clear_registrations(injection, state_));
+    DROVER_CHECK(drop_memory(injection, pid_, scratch_));
+    DROVER_CHECK(injection.end());
+  }
+  DROVER_CHECK(fault_point("deputy.outbound.memory-dropped"));
+  process_->thread.emplace(thread_, process_->memory, scratch_, state_.registers);
+  return {};
+}
+
+void Outbound::undo() {
+  if (!seized_) return;
+  if (injection_) {
+    static_cast<void>(injection_->end());
+    injection_.reset();
+  }
+  if (!frozen_) {
+    if (!thread_.interrupt()) return;
+    const auto stop = thread_.wait();
+    if (!stop || stop->gone()) return;
+  }
+  Status status;
+  if (scratch_.exists()) {
+    status = remove_scratch(thread_, process_->memory, scratch_);
+    if (status) status = thread_.set_registers(state_.registers);
+    if (status) status = thread_.set_signal_mask(state_.mask);
+  }
+  if (status) status = thread_.detach();
+  if (!status) log_error("job {}: undoing a move: {}", job_, status.error().message());
+  if (stop_held_) syscall(SYS_tgkill, pid_, pid_, SIGSTOP);
+}
+
+}  // namespace drover

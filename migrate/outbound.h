@@ -1,0 +1,72 @@
+// Home to remote: the move of a process away from its home, as the deputy makes it.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <optional>
+
+#include "common/process/page_map.h"
+#include "common/secure_channel.h"
+#include "migrate/capture.h"
+#include "migrate/hollow_process.h"
+
+namespace drover {
+
+/// A process that is away, seen from home.
+struct AwayProcess {
+  pid_t pid = -1;
+  ForeignMemory memory;
+  std::optional<PageMap> pages;
+  HomeContents contents;
+  std::array<KernelSigaction, kSignalCount> actions{};
+  std::optional<HollowThread> thread;
+};
+
+struct MoveFigures {
+  std::chrono::nanoseconds freeze{0};
+  std::uint64_t bytes = 0;
+};
+
+class Outbound {
+ public:
+  /// `channel` leads to a guest that has said hello.
+  Outbound(pid_t pid, std::string job, std::string home_node, SecureChannel& channel);
+  /// Before the commit: the process goes on at home as if nothing had been.
+  ~Outbound();
+
+  /// Makes the move. On success the process is away and its hollow rest is held; on failure it
+  /// runs where it was.
+  Result<std::unique_ptr<AwayProcess>> make();
+  const MoveFigures& figures() const { return figures_; }
+
+ private:
+  Status seize();
+  Status send_in_advance();
+  Status freeze();
+  Status make_scratch(const std::vector<MemoryArea>& areas);
+  Status send_image();
+  Status agree();
+  Status commit();
+  Status hollow_out();
+  Status send_new_contents(const std::vector<MemoryArea>& areas);
+  void undo();
+  void wait_out_lease();
+
+  pid_t pid_;
+  std::string job_;
+  std::string home_node_;
+  SecureChannel* channel_;
+  std::unique_ptr<AwayProcess> process_;
+  TracedThread thread_;
+  ThreadState state_;
+  Scratch scratch_;
+  std::optional<Injection> injection_;
+  MoveFigures figures_;
+  std::chrono::steady_clock::time_point frozen_at_;
+  bool seized_ = false;
+  bool frozen_ = false;
+  bool committed_ = false;
+  bool stop_held_ = false;
+};
+
+}  // namespace drover

@@ -1,0 +1,22 @@
+// Pages of memory on a data channel.
+#pragma once
+
+#include "common/process/foreign_memory.h"
+#include "common/process/page_map.h"
+#include "common/secure_channel.h"
+#include "migrate/image.h"
+
+namespace drover {
+
+/// Sends the pages of these areas that hold content of the process's own, and all of `also`.
+/// Gives the bytes of memory sent.
+Result<std::uint64_t> send_pages(SecureChannel& channel, const ForeignMemory& memory,
+                                 const PageMap& pages, const std::vector<Area>& areas,
+                                 const std::vector<ForeignRange>& also = {});
+
+/// Writes the pages of one kPages frame. `allowed` is where pages may go: the areas of the
+/// layout; anything else is refused.
+Result<std::uint64_t> receive_pages(const ForeignMemory& memory, const std::vector<Area>& allowed,
+                                    ByteView frame);
+
+}  // namespace drover

@@ -1,0 +1,30 @@
+// A body: the user context of a process, running on a node that is not its home.
+#pragma once
+
+#include <array>
+#include <map>
+
+#include "common/owned_fd.h"
+#include "common/process/foreign_memory.h"
+#include "common/process/page_map.h"
+#include "common/process/scratch.h"
+#include "common/process/traced_thread.h"
+#include "remote-syscall/body_messages.h"
+
+namespace drover {
+
+struct Body {
+  pid_t pid = -1;             ///< as the guest sees it
+  std::int32_t home_pid = 0;  ///< as it sees itself, and P's
+  TracedThread thread;
+  ForeignMemory memory;
+  std::optional<PageMap> pages;
+  Scratch scratch;
+  OwnedFd pidfd;
+  OwnedFd listener;  ///< of its seccomp filter
+  std::array<KernelSigaction, kSignalCount> actions{};
+  std::uint64_t clear_child_tid = 0;
+  SignalMask declared_mask = 0;  ///< what P was last told
+};
+
+}  // namespace drover

@@ -1,0 +1,126 @@
+// What the two ends of a body's data channel say to each other: the frame types of the whole
+// channel, and the messages that have to do with system calls and signals. The image of a
+// process travels on the same channel; its messages are in migrate/image.h.
+#pragma once
+
+#include <signal.h>
+
+#include <cstdint>
+#include <string>
+
+#include "common/process/traced_thread.h"
+#include "common/wire.h"
+
+namespace drover {
+
+inline constexpr std::uint32_t kProtocolVersion = 1;
+
+enum class FrameType : std::uint16_t {
+  kHello = 1,  // both ways, first: Hello
+
+  // The image of a process, from where it is to where it goes.
+  kIdentity = 10,  // who it is: the place is made
+  kOfferContent,   // contents of file mappings, by key: ContentOffer
+  kWantContent,    // the answer: which of them are not at hand
+  kContent,        // a piece of one of them
+  kLayout,         // the areas of memory
+  kPages,          // an address and bytes
+  kState,          // threads, signal actions, memory fields
+  kImageEnd,
+
+  // Agreeing on a move. The deputy decides; nobody else does.
+  kReady = 30,    // the body is built and waits
+  kFailed,        // it could not be built: words
+  kCommit,        // the body may run
+  kRunning,       // it does
+  kRecall,        // deputy: stop the body and send its image home
+  kHop,           // deputy: stop the body and send its image to another guest: HopOrder
+  kImageRefused,  // the image could not be taken where it was sent: the body goes on
+  kDiscard,       // the body is no longer needed
+  kHeartbeat,     // both ways
+
+  // While it runs away.
+  kCall = 60,  // guest: CallRequest with its sequence number
+  kReply,      // deputy: CallOutcome
+  kMask,       // guest: the thread's signal mask is now this (one way)
+  kAction,     // guest: the program's action for a signal is now this (one way)
+  kSignal,     // deputy: deliver this; guest: it was blocked by then, take it back
+  kExit,       // guest: the body asked to end with this status
+  kFatal,      // guest: this signal kills it
+  kNeedHome,   // guest: the thread is at a call that only home can execute
+};
+
+/// The action for a signal as the kernel keeps it (struct sigaction of rt_sigaction(2)).
+struct KernelSigaction {
+  std::uint64_t handler = 0;
+  std::uint64_t flags = 0;
+  std::uint64_t restorer = 0;
+  std::uint64_t mask = 0;
+};
+inline constexpr int kSignalCount = 64;
+
+struct Hello {
+  std::uint32_t version = kProtocolVersion;
+  std::string job;
+  std::uint64_t epoch = 0;
+
+  Bytes encode() const;
+  static Result<Hello> decode(ByteView data);
+};
+
+/// How a forwarded call ended.
+enum class CallEnd : std::uint8_t {
+  kDone,         ///< executed: its result follows
+  kInterrupted,  ///< a signal that the program handles came first: the result is -ERESTART*
+  kNotStarted,   ///< not executed at all, and to be issued again
+  kGoHome,       ///< cannot be executed for a process that is away: it must come home for it
+};
+
+struct ActionMessage {
+  std::int32_t signal = 0;
+  KernelSigaction action;
+};
+
+struct MaskMessage {
+  std::int32_t tid = 0;
+  SignalMask mask = 0;
+};
+
+struct SignalMessage {
+  std::int32_t tid = 0;        ///< the thread it is for
+  std::uint8_t to_thread = 0;  ///< sent to that thread, not to the process
+  siginfo_t info{};
+};
+
+struct ExitMessage {
+  std::int32_t tid = 0;
+  std::int32_t status = 0;
+  std::uint8_t whole_process = 1;
+};
+
+struct FatalMessage {
+  std::int32_t tid = 0;
+  siginfo_t info{};
+};
+
+struct NeedHome {
+  std::int32_t tid = 0;
+  std::int32_t call = -1;
+};
+
+/// Encodes a message that is a plain record.
+template <class T>
+Bytes encode_record(const T& message) {
+  WireWriter w;
+  w.record(message);
+  return w.take();
+}
+template <class T>
+Result<T> decode_record(ByteView data, const char* what) {
+  WireReader r(data);
+  const T message = r.record<T>();
+  DROVER_CHECK(r.finish(what));
+  return message;
+}
+
+}  // namespace drover

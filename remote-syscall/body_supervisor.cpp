@@ -1,0 +1,459 @@
+#include "remote-syscall/body_supervisor.h"
+
+#include <linux/audit.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+
+#include <cstdio>
+#include <cstdlib>
+
+#include "common/process/memory_map.h"
+#include "remote-syscall/home_server.h"
+
+namespace drover {
+namespace {
+
+constexpr std::uint64_t kSigDfl = 0;
+constexpr std::uint64_t kSigIgn = 1;
+constexpr int kFirstRealtime = 32;
+constexpr SignalMask kUnblockable = signal_bit(SIGKILL) | signal_bit(SIGSTOP);
+
+std::uint16_t type(FrameType t) { return static_cast<std::uint16_t>(t); }
+
+class BodyReader final : public MemoryReader {
+ public:
+  explicit BodyReader(const ForeignMemory& memory) : memory_(memory) {}
+  Result<std::size_t> read(ForeignAddress from, std::span<std::byte> into) override {
+    return memory_.read_some(from, into);
+  }
+
+ private:
+  const ForeignMemory& memory_;
+};
+
+class BodyWriter final : public MemoryWriter {
+ public:
+  explicit BodyWriter(const ForeignMemory& memory) : memory_(memory) {}
+  Status write(ForeignAddress to, ByteView data) override {
+    if (memory_.write(to, data)) return {};
+    return Error{EFAULT, "write into the caller's memory"};
+  }
+
+ private:
+  const ForeignMemory& memory_;
+};
+
+}  // namespace
+
+Status BodySupervisor::run() {
+  frozen_ = false;
+  asked_home_ = false;
+  DROVER_CHECK(body_->thread.resume());
+  while (!arrived_.empty()) {
+    const siginfo_t info = arrived_.front();
+    arrived_.pop_front();
+    DROVER_CHECK(queue_signal(info));
+  }
+  return {};
+}
+
+Status BodySupervisor::on_notification() {
+  seccomp_notif notification{};
+  if (ioctl(body_->listener.get(), SECCOMP_IOCTL_NOTIF_RECV, &notification) != 0) {
+    if (errno == ENOENT || errno == EINTR || errno == EAGAIN) return {};
+    return errno_error("receive a system call of the body");
+  }
+  return dispatch(notification);
+}
+
+Status BodySupervisor::dispatch(const seccomp_notif& notification) {
+  const int number = notification.data.nr;
+  constexpr int kX32Bit = 0x40000000;
+  call_.notification = notification.id;
+  restart_from_home_ = false;
+  if (notification.data.arch != AUDIT_ARCH_X86_64 || (number & kX32Bit) != 0) {
+    return need_home(number);
+  }
+  CallArguments arguments;
+  std::copy(std::begin(notification.data.args), std::end(notification.data.args),
+            arguments.begin());
+  switch (classify_call(number, arguments, body_->home_pid)) {
+    case CallClass::kForwarded:
+      return forward(notification);
+    case CallClass::kBoth:
+    case CallClass::kBody:
+      return mediate(notification);
+    case CallClass::kExit: {
+      ExitMessage message;
+      message.tid = body_->home_pid;
+      message.status = static_cast<std::int32_t>(arguments[0]);
+      message.whole_process = number == SYS_exit_group ? 1 : 0;
+      return channel_->send(type(FrameType::kExit), encode_record(message));
+    }
+    case CallClass::kLocal:
+      return let_through(notification.id);
+    case CallClass::kServed:
+    case CallClass::kComeHome:
+      return need_home(number);
+  }
+  return need_home(number);
+}
+
+Status BodySupervisor::forward(const seccomp_notif& notification) {
+  CallArguments arguments;
+  std::copy(std::begin(notification.data.args), std::end(notification.data.args),
+            arguments.begin());
+  BodyReader reader(body_->memory);
+  call_.request.clear();
+  if (auto s = marshal_call(notification.data.nr, arguments, reader, call_.request); !s) {
+    if (s.error().code != 0) return s.error();
+    return need_home(notification.data.nr);
+  }
+  call_.active = true;
+  ++call_.sequence;
+  WireWriter head;
+  head.number(body_->home_pid);
+  head.number(call_.sequence);
+  call_.request.encode_head(head);
+  return channel_->send(type(FrameType::kCall), head.data(), call_.request.data);
+}
+
+Status BodySupervisor::mediate(const seccomp_notif& notification) {
+  switch (notification.data.nr) {
+    case SYS_rt_sigprocmask:
+      DROVER_CHECK(mirror_mask(notification));
+      break;
+    case SYS_rt_sigreturn:
+      DROVER_CHECK(mirror_sigreturn());
+      break;
+    case SYS_rt_sigaction:
+      DROVER_CHECK(mirror_action(notification));
+      break;
+    case SYS_set_tid_address:
+      body_->clear_child_tid = notification.data.args[0];
+      break;
+    default:
+      return need_home(notification.data.nr);
+  }
+  return let_through(notification.id);
+}
+
+Status BodySupervisor::need_home(int call) {
+  NeedHome message;
+  message.tid = body_->home_pid;
+  message.call = call;
+  // Stopped first, then answered: it gets no further than the call, which starts anew at home.
+  DROVER_CHECK(body_->thread.interrupt());
+  stopping_ = true;
+  DROVER_CHECK(answer(call_.notification, kErestartnointr));
+  DROVER_CHECK(wait_frozen());
+  if (ended_) return {};
+  asked_home_ = true;
+  return channel_->send(type(FrameType::kNeedHome), encode_record(message));
+}
+
+Status BodySupervisor::answer(std::uint64_t id, std::int64_t result) {
+  seccomp_notif_resp response{};
+  response.id = id;
+  if (result < 0 && result >= -4095) {
+    response.error = static_cast<std::int32_t>(result);
+  } else {
+    response.val = result;
+  }
+  if (ioctl(body_->listener.get(), SECCOMP_IOCTL_NOTIF_SEND, &response) != 0 && errno != ENOENT) {
+    return errno_error("answer a system call of the body");
+  }
+  return {};
+}
+
+Status BodySupervisor::let_through(std::uint64_t id) {
+  seccomp_notif_resp response{};
+  response.id = id;
+  response.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
+  if (ioctl(body_->listener.get(), SECCOMP_IOCTL_NOTIF_SEND, &response) != 0 && errno != ENOENT) {
+    return errno_error("let a system call of the body through");
+  }
+  return {};
+}
+
+Result<SignalMask> BodySupervisor::actual_mask() const {
+  DROVER_TRY(const std::string status,
+             read_proc_file("/proc/" + std::to_string(body_->pid) + "/status"));
+  const auto at = status.find("SigBlk:");
+  if (at == std::string::npos) return refusal("the body's status has no signal mask");
+  return std::strtoull(status.c_str() + at + 7, nullptr, 16);
+}
+
+Status BodySupervisor::declare_mask(SignalMask mask) {
+  mask &= ~kUnblockable;
+  if (mask == body_->declared_mask) return {};
+  body_->declared_mask = mask;
+  return channel_->send(type(FrameType::kMask), encode_record(MaskMessage{body_->home_pid, mask}));
+}
+
+Status BodySupervisor::mirror_mask(const seccomp_notif& notification) {
+  const auto& a = notification.data.args;
+  if (a[1] == 0 || a[3] != sizeof(SignalMask)) return {};
+  const auto set = body_->memory.read_record<SignalMask>(ForeignAddress(a[1]));
+  if (!set) return {};  // the kernel says EFAULT
+  DROVER_TRY(const SignalMask old, actual_mask());
+  switch (static_cast<int>(a[0])) {
+    case SIG_BLOCK:
+      return declare_mask(old | *set);
+    case SIG_UNBLOCK:
+      return declare_mask(old & ~*set);
+    case SIG_SETMASK:
+      return declare_mask(*set);
+    default:
+      return {};
+  }
+}
+
+// The mask that rt_sigreturn restores stands in the frame at the stack pointer: struct
+// ucontext, 40 bytes of head and 256 of sigcontext before it.
+Status BodySupervisor::mirror_sigreturn() {
+  constexpr std::uint64_t kMaskOffset = 40 + 256;
+  DROVER_TRY(const std::string text,
+             read_proc_file("/proc/" + std::to_string(body_->pid) + "/syscall"));
+  std::uint64_t stack = 0;
+  if (std::sscanf(text.c_str(), "%*s %*s %*s %*s %*s %*s %*s %lx", &stack) != 1) return {};
+  const auto mask = body_->memory.read_record<SignalMask>(ForeignAddress(stack) + kMaskOffset);
+  return mask ? declare_mask(*mask) : Status{};
+}
+
+Status BodySupervisor::mirror_action(const seccomp_notif& notification) {
+  const auto& a = notification.data.args;
+  const auto signal = static_cast<std::int32_t>(a[0]);
+  if (a[1] == 0 || a[3] != sizeof(SignalMask) || signal < 1 || signal > kSignalCount ||
+      signal == SIGKILL || signal == SIGSTOP) {
+    return {};
+  }
+  const auto action = body_->memory.read_record<KernelSigaction>(ForeignAddress(a[1]));
+  if (!action) return {};
+  body_->actions[static_cast<std::size_t>(signal - 1)] = *action;
+  return channel_->send(type(FrameType::kAction), encode_record(ActionMessage{signal, *action}));
+}
+
+Status BodySupervisor::on_frame(const Frame& frame) {
+  switch (static_cast<FrameType>(frame.type)) {
+    case FrameType::kReply:
+      return on_reply(frame.payload);
+    case FrameType::kSignal: {
+      DROVER_TRY(const auto message, decode_record<SignalMessage>(frame.payload, "signal"));
+      if (message.info.si_signo < 1 || message.info.si_signo > kSignalCount) {
+        return refusal("signal: no such signal");
+      }
+      if (call_.active || frozen_) {
+        arrived_.push_back(message.info);
+        return {};
+      }
+      return queue_signal(message.info);
+    }
+    default:
+      return refusal("unexpected message " + std::to_string(frame.type) + " from home");
+  }
+}
+
+Status BodySupervisor::on_reply(ByteView payload) {
+  WireReader r(payload);
+  static_cast<void>(r.number<std::int32_t>());
+  const auto sequence = r.number<std::uint64_t>();
+  const auto end = r.number<CallEnd>();
+  CallReply reply;
+  DROVER_CHECK(reply.decode(r));
+  if (!call_.active || sequence != call_.sequence) return refusal("a reply to no call");
+
+  std::int64_t result = reply.result;
+  if (end != CallEnd::kGoHome) {
+    BodyWriter writer(body_->memory);
+    if (auto s = apply_reply(call_.request, reply, writer); !s) {
+      if (s.error().code != EFAULT) return s.error();
+      result = -EFAULT;
+    }
+  }
+  call_.active = false;
+  switch (end) {
+    case CallEnd::kGoHome:
+      return need_home(call_.request.number);
+    case CallEnd::kNotStarted:
+      DROVER_CHECK(body_->thread.interrupt());
+      stopping_ = true;
+      DROVER_CHECK(answer(call_.notification, result));
+      return wait_frozen();
+    case CallEnd::kInterrupted:
+      return interrupted(result);
+    case CallEnd::kDone:
+      break;
+  }
+  while (!arrived_.empty()) {
+    const siginfo_t info = arrived_.front();
+    arrived_.pop_front();
+    DROVER_CHECK(queue_signal(info));
+  }
+  return answer(call_.notification, result);
+}
+
+// A handler of the program's came before the call took effect. With the signal pending in the
+// body, the kernel there turns the restart code into EINTR or a restart, as the handler says.
+Status BodySupervisor::interrupted(std::int64_t result) {
+  restart_from_home_ = true;
+  DROVER_TRY(const SignalMask mask, actual_mask());
+  std::optional<siginfo_t> under_wait_mask;
+  while (!arrived_.empty()) {
+    const siginfo_t info = arrived_.front();
+    arrived_.pop_front();
+    if ((mask & signal_bit(info.si_signo)) != 0 && !under_wait_mask) {
+      under_wait_mask = info;
+    } else {
+      DROVER_CHECK(queue_signal(info));
+    }
+  }
+  if (under_wait_mask) return deliver_under_wait_mask(*under_wait_mask, result);
+  return answer(call_.notification, result);
+}
+
+// sigsuspend, ppoll and their like wait under a mask of their own, which only P had. The signal
+// is let through here for just as long as the kernel needs to take it up; the mask that the
+// handler's return restores is the program's.
+Status BodySupervisor::deliver_under_wait_mask(const siginfo_t& info, std::int64_t result) {
+  const TracedThread& thread = body_->thread;
+  DROVER_CHECK(thread.interrupt());
+  stopping_ = true;
+  DROVER_CHECK(answer(call_.notification, result));
+  DROVER_CHECK(wait_frozen());
+  if (ended_) return {};
+  DROVER_TRY(const SignalMask mask, thread.signal_mask());
+  DROVER_CHECK(queue_signal(info));
+  DROVER_CHECK(thread.set_signal_mask(mask & ~signal_bit(info.si_signo)));
+  DROVER_CHECK(thread.resume());
+  frozen_ = false;
+  DROVER_TRY(const Stop stop, thread.wait());
+  if (stop.gone()) return gone(stop);
+  DROVER_CHECK(thread.set_signal_mask(mask));
+  return on_stop(stop);
+}
+
+Status BodySupervisor::queue_signal(const siginfo_t& info) {
+  const int signal = info.si_signo;
+  if ((body_->declared_mask & signal_bit(signal)) != 0 && frozen_ == false) {
+    // Blocked in the meantime: it belongs to the pending ones, and those are home's.
+    DROVER_TRY(const SignalMask mask, actual_mask());
+    if ((mask & signal_bit(signal)) != 0 && !stopping_) {
+      SignalMessage message;
+      message.tid = body_->home_pid;
+      message.info = info;
+      return channel_->send(type(FrameType::kSignal), encode_record(message));
+    }
+  }
+  auto& queue = queued_[signal];
+  if (signal < kFirstRealtime && !queue.empty()) return {};  // pending already
+  queue.push_back(info);
+  if (syscall(SYS_tgkill, body_->pid, body_->pid, signal) != 0 && errno != ESRCH) {
+    return errno_error("send signal " + std::to_string(signal) + " to the body");
+  }
+  return {};
+}
+
+std::vector<siginfo_t> BodySupervisor::undelivered() const {
+  std::vector<siginfo_t> all;
+  for (const auto& [signal, queue] : queued_) all.insert(all.end(), queue.begin(), queue.end());
+  all.insert(all.end(), arrived_.begin(), arrived_.end());
+  return all;
+}
+
+Status BodySupervisor::look() {
+  if (frozen_ || ended_) return {};
+  DROVER_TRY(const std::optional<Stop> stop, body_->thread.poll());
+  return stop ? on_stop(*stop) : Status{};
+}
+
+Status BodySupervisor::gone(const Stop& stop) {
+  ended_ = true;
+  FatalMessage message;
+  message.tid = body_->home_pid;
+  message.info.si_signo = stop.kind == Stop::Kind::kKilled ? stop.signal : SIGKILL;
+  return channel_->send(type(FrameType::kFatal), encode_record(message));
+}
+
+Status BodySupervisor::on_stop(const Stop& stop) {
+  if (stop.gone()) return gone(stop);
+  if (stop.kind == Stop::Kind::kSignal) return on_signal_stop(stop.signal);
+  return body_->thread.resume();
+}
+
+Status BodySupervisor::on_signal_stop(int signal) {
+  const TracedThread& thread = body_->thread;
+  DROVER_TRY(siginfo_t info, thread.signal_info());
+  KernelSigaction& action = body_->actions[static_cast<std::size_t>(signal - 1)];
+  auto& queue = queued_[signal];
+  const bool from_home = info.si_code == SI_TKILL && !queue.empty();
+  if (from_home) {
+    info = queue.front();
+    queue.pop_front();
+    DROVER_CHECK(thread.set_signal_info(info));
+  }
+  if (action.handler == kSigIgn) return thread.resume();
+  if (action.handler == kSigDfl) {
+    if (default_action(signal) == DefaultAction::kIgnore) return thread.resume();
+    if (from_home) {
+      // The program has given up its handler meanwhile: home decides anew.
+      SignalMessage message;
+      message.tid = body_->home_pid;
+      message.info = info;
+      DROVER_CHECK(channel_->send(type(FrameType::kSignal), encode_record(message)));
+      return thread.resume();
+    }
+    // A fault of the program's own, and nobody to handle it: it dies of it at home.
+    frozen_ = true;
+    asked_home_ = true;
+    NeedHome message;
+    message.tid = body_->home_pid;
+    return channel_->send(type(FrameType::kNeedHome), encode_record(message));
+  }
+  if ((action.flags & SA_RESETHAND) != 0) {
+    action = {};
+    DROVER_CHECK(
+        channel_->send(type(FrameType::kAction), encode_record(ActionMessage{signal, action})));
+  }
+  return thread.resume(signal);
+}
+
+Status BodySupervisor::freeze() {
+  while (call_.active && !frozen_ && !ended_) {
+    DROVER_TRY(const Frame frame, channel_->receive_within(std::chrono::seconds(10)));
+    DROVER_CHECK(on_frame(frame));
+  }
+  if (frozen_ || ended_) return {};
+  stopping_ = true;
+  DROVER_CHECK(body_->thread.interrupt());
+  return wait_frozen();
+}
+
+Status BodySupervisor::wait_frozen() {
+  for (;;) {
+    DROVER_TRY(const Stop stop, body_->thread.wait());
+    if (stop.gone()) {
+      stopping_ = false;
+      return gone(stop);
+    }
+    if (stop.kind == Stop::Kind::kInterrupt) break;
+    DROVER_CHECK(on_stop(stop));
+    if (frozen_) break;  // a fault: it stays where it is
+  }
+  stopping_ = false;
+  frozen_ = true;
+  // A call that was stopped before we took it up has not started at home, whatever it is: it
+  // is started again and never seen to be interrupted.
+  DROVER_TRY(Registers r, body_->thread.registers());
+  const auto number = static_cast<std::int64_t>(r.orig_rax);
+  if (static_cast<std::int64_t>(r.rax) != kErestartsys || number < 0 || restart_from_home_)
+    return {};
+  const CallArguments arguments{r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9};
+  if (classify_call(static_cast<int>(number), arguments, body_->home_pid) == CallClass::kLocal) {
+    return {};
+  }
+  r.rax = static_cast<std::uint64_t>(kErestartnointr);
+  return body_->thread.set_registers(r);
+}
+
+}  // namespace drover

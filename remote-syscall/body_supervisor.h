@@ -1,0 +1,89 @@
+// The remote side of a body that runs: takes its system calls from the seccomp listener
+// (Documentation/userspace-api/seccomp_filter.rst), forwards them home, delivers the signals
+// that come from there, and stops it when it is to move.
+#pragma once
+
+#include <linux/seccomp.h>
+
+#include <deque>
+#include <optional>
+#include <vector>
+
+#include "common/secure_channel.h"
+#include "remote-syscall/body.h"
+#include "remote-syscall/marshal.h"
+
+namespace drover {
+
+class BodySupervisor {
+ public:
+  /// Both outlive this. The body is stopped, its registers set.
+  BodySupervisor(Body& body, SecureChannel& channel) : body_(&body), channel_(&channel) {}
+
+  /// Lets the body run, or go on.
+  Status run();
+  /// Stops it where its state can be taken. The frames that arrive meanwhile are handled; a
+  /// call under way is waited for: its answer comes, since home has been told to stop.
+  Status freeze();
+
+  /// Takes one notification from the listener, if there is one.
+  Status on_notification();
+  /// Takes up what has happened to the body.
+  Status look();
+  /// kReply and kSignal.
+  Status on_frame(const Frame& frame);
+
+  bool frozen() const { return frozen_; }
+  /// The body is gone; home has been told how.
+  bool ended() const { return ended_; }
+  /// Signals that came from home and were not yet delivered: they go where the body goes.
+  std::vector<siginfo_t> undelivered() const;
+  /// Takes over what was undelivered where the body was before; to be called before `run`.
+  void adopt(const std::vector<siginfo_t>& signals) {
+    arrived_.insert(arrived_.end(), signals.begin(), signals.end());
+  }
+  const OwnedFd& listener() const { return body_->listener; }
+
+ private:
+  struct Call {
+    bool active = false;
+    std::uint64_t notification = 0;
+    std::uint64_t sequence = 0;
+    CallRequest request;
+  };
+
+  Status dispatch(const seccomp_notif& notification);
+  Status forward(const seccomp_notif& notification);
+  Status mediate(const seccomp_notif& notification);
+  Status need_home(int call);
+  Status on_reply(ByteView payload);
+  Status interrupted(std::int64_t result);
+  Status deliver_under_wait_mask(const siginfo_t& info, std::int64_t result);
+  Status mirror_mask(const seccomp_notif& notification);
+  Status mirror_sigreturn();
+  Status mirror_action(const seccomp_notif& notification);
+  Status declare_mask(SignalMask mask);
+
+  Status answer(std::uint64_t id, std::int64_t result);
+  Status let_through(std::uint64_t id);
+
+  Status queue_signal(const siginfo_t& info);
+  Status on_stop(const Stop& stop);
+  Status on_signal_stop(int signal);
+  Status wait_frozen();
+  Status gone(const Stop& stop);
+  Result<SignalMask> actual_mask() const;
+
+  Body* body_;
+  SecureChannel* channel_;
+  Call call_;
+  bool frozen_ = true;
+  bool stopping_ = false;
+  bool ended_ = false;
+  bool asked_home_ = false;
+  bool restart_from_home_ = false;  // the last answer was a restart code, for a handler to come
+  std::deque<siginfo_t> arrived_;   // during the call, to be queued at its answer
+  std::map<int, std::deque<siginfo_t>> queued_;  // sent to the body, not yet delivered there
+};
+
+}  // namespace drover

@@ -1,0 +1,166 @@
+#include "remote-syscall/hollow_thread.h"
+
+#include <sys/syscall.h>
+
+namespace drover {
+
+HollowThread::HollowThread(TracedThread thread, const ForeignMemory& memory, Scratch scratch,
+                           const Registers& registers)
+    : thread_(thread), memory_(&memory), scratch_(scratch), base_(registers) {
+  base_.orig_rax = static_cast<std::uint64_t>(-1);
+}
+
+Status HollowThread::to_pause_loop() {
+  Registers r = base_;
+  r.rip = scratch_.pause_loop().value();
+  return thread_.set_registers(r);
+}
+
+Status HollowThread::park() {
+  if (state_ != State::kStopped) return {};
+  DROVER_CHECK(to_pause_loop());
+  DROVER_CHECK(thread_.resume());
+  state_ = State::kParked;
+  at_signal_ = false;
+  return {};
+}
+
+Status HollowThread::start(CallRequest& request) {
+  if (state_ == State::kParked) DROVER_CHECK(stop());
+  if (state_ != State::kStopped) return refusal("a call for a thread that is not at rest");
+  const CallArguments a = place(request, scratch_.data());
+  if (!request.data.empty()) DROVER_CHECK(memory_->write(scratch_.data(), request.data));
+  Registers r = base_;
+  r.rax = static_cast<std::uint64_t>(request.number);
+  r.rdi = a[0], r.rsi = a[1], r.rdx = a[2], r.r10 = a[3], r.r8 = a[4], r.r9 = a[5];
+  r.rip = scratch_.trapping_call().value();
+  DROVER_CHECK(thread_.set_registers(r));
+  DROVER_CHECK(thread_.resume());
+  state_ = State::kCalling;
+  at_signal_ = false;
+  return {};
+}
+
+Status HollowThread::stop() {
+  if (state_ == State::kStopped || state_ == State::kGone) return {};
+  DROVER_CHECK(thread_.interrupt());
+  for (;;) {
+    DROVER_TRY(const Stop stop, thread_.wait());
+    DROVER_CHECK(handle(stop));
+    if (state_ == State::kGone || stop.kind == Stop::Kind::kInterrupt) return {};
+    // Something else came first; the interrupt is still to come, before user code runs.
+    if (at_signal_ && !signals_.empty() && signals_.back().interrupted) {
+      result_ = signals_.back().interrupted;
+      signals_.back().interrupted.reset();
+    }
+    DROVER_CHECK(to_pause_loop());
+    DROVER_CHECK(thread_.resume());
+    state_ = State::kParked;
+    at_signal_ = false;
+  }
+}
+
+Status HollowThread::look() {
+  if (state_ != State::kParked && state_ != State::kCalling) return {};
+  DROVER_TRY(const std::optional<Stop> stop, thread_.poll());
+  return stop ? handle(*stop) : Status{};
+}
+
+Status HollowThread::handle(const Stop& stop) {
+  if (stop.gone()) {
+    state_ = State::kGone;
+    wait_status_ = stop.wait_status;
+    return {};
+  }
+  DROVER_TRY(const Registers r, thread_.registers());
+  const bool calling = state_ == State::kCalling;
+  state_ = State::kStopped;
+
+  const bool trap = stop.kind == Stop::Kind::kSignal && stop.signal == SIGTRAP;
+  if (calling && trap && ForeignAddress(r.rip) == scratch_.after_trap()) {
+    result_ = static_cast<std::int64_t>(r.rax);
+    return {};
+  }
+  // What the call had come to when it was disturbed: rip is past the instruction whether or
+  // not it took effect; rax tells.
+  std::optional<std::int64_t> interrupted;
+  if (calling) {
+    const auto rax = static_cast<std::int64_t>(r.rax);
+    if (ForeignAddress(r.rip) == scratch_.trapping_call()) {
+      interrupted = kErestartnointr;
+    } else if (is_restart(rax)) {
+      interrupted = rax;
+    } else {
+      result_ = rax;
+    }
+  }
+  if (stop.kind == Stop::Kind::kSignal) {
+    DROVER_TRY(const siginfo_t info, thread_.signal_info());
+    signals_.push_back({info, interrupted});
+    at_signal_ = true;
+    return {};
+  }
+  if (interrupted) result_ = interrupted;
+  return {};
+}
+
+std::optional<std::int64_t> HollowThread::take_result() { return std::exchange(result_, {}); }
+
+std::optional<TakenSignal> HollowThread::take_signal() {
+  if (signals_.empty()) return std::nullopt;
+  TakenSignal signal = signals_.front();
+  signals_.pop_front();
+  return signal;
+}
+
+Status HollowThread::go_on() {
+  if (state_ != State::kStopped) return {};
+  DROVER_CHECK(thread_.resume());
+  state_ = State::kCalling;
+  at_signal_ = false;
+  return {};
+}
+
+Status HollowThread::cancel() {
+  at_signal_ = false;
+  return to_pause_loop();
+}
+
+Status HollowThread::die(int signal) {
+  DROVER_CHECK(thread_.set_signal_mask(0));
+  if (!at_signal_) {
+    // Not at the delivery of it: have it sent again.
+    DROVER_TRY(Injection injection,
+               Injection::begin(thread_, Injection::Site::kTrapping, scratch_));
+    DROVER_CHECK(injection.call(
+        "tgkill", SYS_tgkill,
+        {static_cast<std::uint64_t>(memory_->pid()), static_cast<std::uint64_t>(thread_.tid()),
+         static_cast<std::uint64_t>(signal)}));
+    DROVER_CHECK(injection.end());
+    DROVER_CHECK(thread_.set_signal_mask(0));
+    DROVER_CHECK(to_pause_loop());
+    DROVER_CHECK(thread_.resume());
+    for (;;) {
+      DROVER_TRY(const Stop stop, thread_.wait());
+      if (stop.gone()) {
+        state_ = State::kGone;
+        wait_status_ = stop.wait_status;
+        return {};
+      }
+      if (stop.kind == Stop::Kind::kSignal && stop.signal == signal) break;
+      DROVER_CHECK(thread_.resume());
+    }
+  }
+  DROVER_CHECK(thread_.resume(signal));
+  for (;;) {
+    DROVER_TRY(const Stop stop, thread_.wait());
+    if (stop.gone()) {
+      state_ = State::kGone;
+      wait_status_ = stop.wait_status;
+      return {};
+    }
+    DROVER_CHECK(thread_.resume());
+  }
+}
+
+}  // namespace drover

@@ -1,0 +1,78 @@
+// A thread of P, the hollow process: what stays at home of a thread that is away. It rests in
+// a pause loop, where signals reach it, and executes the calls that its body forwards.
+#pragma once
+
+#include <deque>
+#include <optional>
+
+#include "common/process/foreign_memory.h"
+#include "common/process/injection.h"
+#include "common/process/scratch.h"
+#include "common/process/traced_thread.h"
+#include "remote-syscall/marshal.h"
+
+namespace drover {
+
+/// A signal that the kernel was about to deliver to P. It has been taken from P: whoever is
+/// told of it must see to it that it takes effect.
+struct TakenSignal {
+  siginfo_t info{};
+  /// The forwarded call that it came upon, if that has not taken effect: its -ERESTART* code.
+  std::optional<std::int64_t> interrupted;
+};
+
+class HollowThread {
+ public:
+  enum class State { kStopped, kParked, kCalling, kGone };
+
+  /// `thread` is stopped, and is to be held until it ends or comes home. `memory` outlives this.
+  HollowThread(TracedThread thread, const ForeignMemory& memory, Scratch scratch,
+               const Registers& registers);
+
+  State state() const { return state_; }
+  pid_t tid() const { return thread_.tid(); }
+  const TracedThread& thread() const { return thread_; }
+  const Scratch& scratch() const { return scratch_; }
+
+  /// Lets it wait for signals. No call may be under way.
+  Status park();
+  /// Stops it, so that it can be injected into. A call under way is cancelled if it has not
+  /// taken effect; if it has, its result waits in `take_result`.
+  Status stop();
+
+  /// Starts a forwarded call; `take_result` tells of its end.
+  Status start(CallRequest& request);
+  /// Takes up what has happened to the thread since; never blocks.
+  Status look();
+  /// The raw result of the call that ended, once. Restart codes mean: cancelled by `stop`, or
+  /// by `cancel`.
+  std::optional<std::int64_t> take_result();
+  /// A signal that stopped the thread. It stays stopped: `go_on` or `cancel` or `die`.
+  std::optional<TakenSignal> take_signal();
+
+  /// Forgets the signal: a call under way is restarted by the kernel as if nothing had come.
+  Status go_on();
+  /// Gives up the call that the signal interrupted.
+  Status cancel();
+  /// Lets the signal that it is stopped at kill it.
+  Status die(int signal);
+
+  /// How it ended, once it is gone.
+  int wait_status() const { return wait_status_; }
+
+ private:
+  Status handle(const Stop& stop);
+  Status to_pause_loop();
+
+  TracedThread thread_;
+  const ForeignMemory* memory_;
+  Scratch scratch_;
+  Registers base_;
+  State state_ = State::kStopped;
+  std::optional<std::int64_t> result_;
+  std::deque<TakenSignal> signals_;
+  bool at_signal_ = false;  // stopped in the delivery of the last of signals_
+  int wait_status_ = 0;
+};
+
+}  // namespace drover

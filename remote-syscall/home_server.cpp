@@ -1,0 +1,380 @@
+#include "remote-syscall/home_server.h"
+
+#include <linux/magic.h>
+#include <sys/resource.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <string_view>
+
+namespace drover {
+namespace {
+
+constexpr std::uint64_t kSigDfl = 0;
+constexpr std::uint64_t kSigIgn = 1;
+
+/// Reads P's scratch for the marshalling.
+class ScratchReader final : public MemoryReader {
+ public:
+  explicit ScratchReader(const ForeignMemory& memory) : memory_(memory) {}
+  Result<std::size_t> read(ForeignAddress from, std::span<std::byte> into) override {
+    return memory_.read_some(from, into);
+  }
+
+ private:
+  const ForeignMemory& memory_;
+};
+
+bool opens_a_file(int number) {
+  return number == SYS_open || number == SYS_openat || number == SYS_openat2 || number == SYS_creat;
+}
+
+/// Calls that give EINTR for any wake-up by a signal, handled or not (signal(7)).
+bool returns_eintr_unhandled(int number) {
+  return number == SYS_epoll_wait || number == SYS_epoll_pwait || number == SYS_epoll_pwait2 ||
+         number == SYS_rt_sigtimedwait || number == SYS_semop || number == SYS_semtimedop;
+}
+
+}  // namespace
+
+DefaultAction default_action(int signal) {
+  switch (signal) {
+    case SIGCHLD:
+    case SIGURG:
+    case SIGWINCH:
+    case SIGCONT:
+      return DefaultAction::kIgnore;
+    case SIGSTOP:
+    case SIGTSTP:
+    case SIGTTIN:
+    case SIGTTOU:
+      return DefaultAction::kStop;
+    case SIGQUIT:
+    case SIGILL:
+    case SIGTRAP:
+    case SIGABRT:
+    case SIGBUS:
+    case SIGFPE:
+    case SIGSEGV:
+    case SIGXCPU:
+    case SIGXFSZ:
+    case SIGSYS:
+      return DefaultAction::kCore;
+    default:
+      return DefaultAction::kTerminate;
+  }
+}
+
+HomeServer::HomeServer(HollowThread& thread, const ForeignMemory& memory, SecureChannel& channel,
+                       const std::array<KernelSigaction, kSignalCount>& actions,
+                       CallCounters& counters)
+    : thread_(&thread),
+      memory_(&memory),
+      channel_(&channel),
+      actions_(actions),
+      counters_(&counters) {}
+
+std::optional<HomeEvent> HomeServer::take_event() { return std::exchange(event_, {}); }
+
+Status HomeServer::on_frame(const Frame& frame) {
+  WireReader r(frame.payload);
+  switch (static_cast<FrameType>(frame.type)) {
+    case FrameType::kCall:
+      return on_call(r);
+    case FrameType::kMask: {
+      DROVER_TRY(const auto m, decode_record<MaskMessage>(frame.payload, "mask"));
+      return on_mask(m);
+    }
+    case FrameType::kAction: {
+      DROVER_TRY(const auto m, decode_record<ActionMessage>(frame.payload, "action"));
+      return on_action(m);
+    }
+    case FrameType::kSignal: {
+      DROVER_TRY(const auto m, decode_record<SignalMessage>(frame.payload, "signal"));
+      return take_back(m.info);
+    }
+    case FrameType::kExit: {
+      DROVER_TRY(const auto m, decode_record<ExitMessage>(frame.payload, "exit"));
+      return on_exit(m);
+    }
+    case FrameType::kNeedHome: {
+      DROVER_TRY(const auto m, decode_record<NeedHome>(frame.payload, "need home"));
+      HomeEvent event;
+      event.call = m.call;
+      event.words = m.call >= 0 ? std::string(syscall_name(m.call)) : "a fault in the program";
+      if (m.call >= 0) ++counters_->calls[m.call].forced_home;
+      event_ = event;
+      return {};
+    }
+    case FrameType::kFatal: {
+      DROVER_TRY(const auto m, decode_record<FatalMessage>(frame.payload, "fatal signal"));
+      DROVER_CHECK(thread_->stop());
+      if (thread_->state() != HollowThread::State::kGone) {
+        DROVER_CHECK(thread_->die(m.info.si_signo));
+      }
+      return ended();
+    }
+    default:
+      return refusal("unexpected message " + std::to_string(frame.type) + " from the guest");
+  }
+}
+
+Status HomeServer::on_call(WireReader& reader) {
+  if (call_.active) return refusal("a second call of a thread that is in one");
+  call_.tid = reader.number<std::int32_t>();
+  const auto sequence = reader.number<std::uint64_t>();
+  if (sequence <= call_.sequence) return refusal("a call that was served already came again");
+  call_.sequence = sequence;
+  DROVER_CHECK(call_.request.decode(reader));
+  call_.active = true;
+  if (recalling_) return reply(CallEnd::kNotStarted, kErestartnointr);
+  const CallClass kind =
+      classify_call(call_.request.number, call_.request.arguments, memory_->pid());
+  if (kind != CallClass::kForwarded) return reply(CallEnd::kGoHome, 0);
+
+  call_.started = std::chrono::steady_clock::now();
+  signal_told_ = false;
+  DROVER_CHECK(thread_->start(call_.request));
+  // Short calls end at once: let P run, if it is on this CPU, before going to sleep.
+  for (int i = 0; i < 3 && thread_->state() == HollowThread::State::kCalling; ++i) {
+    sched_yield();
+    DROVER_CHECK(thread_->look());
+  }
+  return look();
+}
+
+Status HomeServer::look() {
+  DROVER_CHECK(thread_->look());
+  while (const auto signal = thread_->take_signal()) DROVER_CHECK(handle_signal(*signal));
+  if (thread_->state() == HollowThread::State::kGone) return ended();
+  if (const auto result = thread_->take_result()) DROVER_CHECK(settle_call(*result));
+  return {};
+}
+
+Status HomeServer::rest() { return thread_->park(); }
+
+Status HomeServer::settle_call(std::int64_t result) {
+  if (!call_.active) return {};
+  const int number = call_.request.number;
+  if (result == -EINTR && returns_eintr_unhandled(number) && !signal_told_) {
+    return recalling_ ? reply(CallEnd::kNotStarted, kErestartnointr) : restart_call();
+  }
+  if (is_restart(result)) {
+    // Stopped by us, not by a signal that the program gets.
+    if (!recalling_) return restart_call();
+    const bool resumable = result == kErestartRestartblock && number != SYS_poll;
+    return reply(CallEnd::kNotStarted, resumable ? result : kErestartnointr);
+  }
+  if (opens_a_file(number) && result >= 0 && opened_own_memory(result)) {
+    DROVER_TRY(Injection injection,
+               Injection::begin(thread_->thread(), Injection::Site::kTrapping, thread_->scratch()));
+    DROVER_CHECK(injection.call("close", SYS_close, {static_cast<std::uint64_t>(result)}));
+    return reply(CallEnd::kGoHome, 0);
+  }
+  return reply(CallEnd::kDone, result);
+}
+
+/// Whether P's descriptor is a view of its own memory: of that only home itself has the truth.
+bool HomeServer::opened_own_memory(std::int64_t fd) const {
+  const std::string pid = std::to_string(memory_->pid());
+  const std::string link = "/proc/" + pid + "/fd/" + std::to_string(fd);
+  struct statfs fs {};
+  if (statfs(link.c_str(), &fs) != 0 || fs.f_type != PROC_SUPER_MAGIC) return false;
+  char target[256];
+  const ssize_t n = readlink(link.c_str(), target, sizeof target);
+  if (n <= 0) return false;
+  const std::string_view path(target, static_cast<std::size_t>(n));
+  if (!path.starts_with("/proc/" + pid + "/")) return false;
+  const std::string_view name = path.substr(path.rfind('/') + 1);
+  for (const char* own : {"maps", "smaps", "smaps_rollup", "numa_maps", "pagemap", "mem",
+                          "map_files", "clear_refs", "syscall", "stack", "wchan"}) {
+    if (name == own) return true;
+  }
+  return false;
+}
+
+Status HomeServer::restart_call() {
+  CallRequest& request = call_.request;
+  if (request.number == SYS_epoll_wait || request.number == SYS_epoll_pwait) {
+    // The time that has passed is not waited for again.
+    const auto timeout = static_cast<std::int32_t>(request.arguments[3]);
+    if (timeout > 0) {
+      const auto now = std::chrono::steady_clock::now();
+      const auto passed =
+          std::chrono::duration_cast<std::chrono::milliseconds>(now - call_.started).count();
+      const auto left = passed >= timeout ? 0 : timeout - passed;
+      request.arguments[3] = static_cast<std::uint64_t>(left);
+      call_.started = now;
+    }
+  }
+  return thread_->start(request);
+}
+
+Status HomeServer::reply(CallEnd end, std::int64_t result) {
+  CallReply reply;
+  reply.result = result;
+  if (end == CallEnd::kDone || end == CallEnd::kInterrupted ||
+      (end == CallEnd::kNotStarted && result == kErestartRestartblock)) {
+    ScratchReader reader(*memory_);
+    const ForeignAddress data = thread_->scratch().data();
+    DROVER_TRY(const std::size_t total,
+               pieces_to_return(call_.request, result, reader, data, pieces_));
+    out_.resize(total);
+    std::size_t at = 0;
+    for (const Piece& piece : pieces_) {
+      DROVER_CHECK(memory_->read(data + piece.offset, std::span(out_).subspan(at, piece.length)));
+      at += piece.length;
+    }
+    reply.pieces = pieces_;
+    reply.data = out_;
+  }
+  if (end == CallEnd::kDone) ++counters_->calls[call_.request.number].served;
+  if (end == CallEnd::kGoHome) ++counters_->calls[call_.request.number].forced_home;
+  WireWriter head;
+  head.number(call_.tid);
+  head.number(call_.sequence);
+  head.number(end);
+  reply.encode_head(head);
+  call_.active = false;
+  return channel_->send(static_cast<std::uint16_t>(FrameType::kReply), head.data(), reply.data);
+}
+
+Status HomeServer::tell_signal(const siginfo_t& info) {
+  SignalMessage message;
+  message.tid = thread_->tid();
+  message.info = info;
+  signal_told_ = true;
+  return channel_->send(static_cast<std::uint16_t>(FrameType::kSignal), encode_record(message));
+}
+
+Status HomeServer::handle_signal(const TakenSignal& signal) {
+  const int number = signal.info.si_signo;
+  const KernelSigaction& action = actions_[static_cast<std::size_t>(number - 1)];
+  const DefaultAction by_default = default_action(number);
+  const bool is_default = action.handler == kSigDfl || number == SIGSTOP;
+  const bool ignored =
+      action.handler == kSigIgn || (is_default && by_default == DefaultAction::kIgnore);
+
+  if (recalling_) {
+    if (!ignored) untold_.push_back(signal.info);
+    if (signal.interrupted) DROVER_CHECK(settle_call(*signal.interrupted));
+    return thread_->cancel();
+  }
+  if (ignored) {
+    if (signal.interrupted) return thread_->go_on();
+    return {};
+  }
+  if (!is_default) {
+    DROVER_CHECK(tell_signal(signal.info));
+    if (!signal.interrupted) return {};
+    DROVER_CHECK(thread_->cancel());
+    return reply(CallEnd::kInterrupted, *signal.interrupted);
+  }
+  rlimit core{};
+  prlimit(memory_->pid(), RLIMIT_CORE, nullptr, &core);
+  const bool dumps = by_default == DefaultAction::kCore && core.rlim_cur > 0;
+  if (by_default == DefaultAction::kStop || dumps) {
+    HomeEvent event;
+    event.words = "signal " + std::to_string(number);
+    // A stop by the terminal comes again when the call is made again, at home.
+    if (!(signal.interrupted && (number == SIGTTIN || number == SIGTTOU))) {
+      event.raise = signal.info;
+    }
+    event_ = event;
+    if (signal.interrupted) {
+      DROVER_CHECK(thread_->cancel());
+      return reply(CallEnd::kNotStarted, kErestartnointr);
+    }
+    return {};
+  }
+  DROVER_CHECK(thread_->die(number));
+  return ended();
+}
+
+Status HomeServer::ended() {
+  HomeEvent event;
+  event.kind = HomeEvent::Kind::kEnded;
+  event.wait_status = thread_->wait_status();
+  event_ = event;
+  return {};
+}
+
+// A signal that the body could not take any more: it is pending again, and P is asked anew.
+Status HomeServer::take_back(const siginfo_t& info) {
+  if (info.si_signo < 1 || info.si_signo > kSignalCount) return refusal("signal: no such signal");
+  if (recalling_) {
+    untold_.push_back(info);
+    return {};
+  }
+  DROVER_CHECK(thread_->stop());
+  DROVER_CHECK(look());
+  if (thread_->state() != HollowThread::State::kStopped) return {};
+  DROVER_TRY(Injection injection,
+             Injection::begin(thread_->thread(), Injection::Site::kTrapping, thread_->scratch()));
+  const ForeignAddress at = thread_->scratch().data();
+  DROVER_CHECK(memory_->write_record(at, info));
+  DROVER_CHECK(injection.call("rt_sigqueueinfo", SYS_rt_sigqueueinfo,
+                              {static_cast<std::uint64_t>(memory_->pid()),
+                               static_cast<std::uint64_t>(info.si_signo), at.value()}));
+  return {};
+}
+
+Status HomeServer::on_action(const ActionMessage& message) {
+  if (message.signal < 1 || message.signal > kSignalCount) return refusal("action: no such signal");
+  actions_[static_cast<std::size_t>(message.signal - 1)] = message.action;
+  DROVER_CHECK(thread_->stop());
+  DROVER_CHECK(look());
+  if (thread_->state() != HollowThread::State::kStopped) return {};
+  DROVER_TRY(Injection injection,
+             Injection::begin(thread_->thread(), Injection::Site::kTrapping, thread_->scratch()));
+  const ForeignAddress at = thread_->scratch().data();
+  DROVER_CHECK(memory_->write_record(at, message.action));
+  DROVER_CHECK(injection.call("rt_sigaction", SYS_rt_sigaction,
+                              {static_cast<std::uint64_t>(message.signal), at.value(), 0, 8}));
+  return {};
+}
+
+Status HomeServer::on_mask(const MaskMessage& message) {
+  DROVER_CHECK(thread_->stop());
+  DROVER_CHECK(look());
+  if (thread_->state() != HollowThread::State::kStopped) return {};
+  return thread_->thread().set_signal_mask(message.mask);
+}
+
+Status HomeServer::on_exit(const ExitMessage& message) {
+  DROVER_CHECK(thread_->stop());
+  if (thread_->state() == HollowThread::State::kGone) return ended();
+  CallRequest request;
+  request.number = SYS_exit_group;
+  request.arguments = {static_cast<std::uint64_t>(message.status)};
+  DROVER_CHECK(thread_->thread().set_signal_mask(kAllSignals));
+  ++counters_->calls[SYS_exit_group].served;
+  DROVER_CHECK(thread_->start(request));
+  while (thread_->state() == HollowThread::State::kCalling) {
+    DROVER_CHECK(thread_->look());
+    if (thread_->take_signal()) DROVER_CHECK(thread_->go_on());
+    if (thread_->state() == HollowThread::State::kCalling) usleep(50);
+  }
+  return ended();
+}
+
+Status HomeServer::begin_recall() {
+  recalling_ = true;
+  DROVER_CHECK(thread_->stop());
+  DROVER_CHECK(look());
+  return {};
+}
+
+void HomeServer::attach(SecureChannel& channel) {
+  channel_ = &channel;
+  call_ = {};
+}
+
+Status HomeServer::end_recall() {
+  recalling_ = false;
+  for (const siginfo_t& info : take_untold()) DROVER_CHECK(tell_signal(info));
+  return rest();
+}
+
+}  // namespace drover
