@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <sstream>
 
 #include "migrate/capture.h"
 #include "migrate/content_transfer.h"
@@ -21,6 +22,28 @@ std::int64_t now_ns(clockid_t clock) {
 }
 
 std::uint16_t type(FrameType t) { return static_cast<std::uint16_t>(t); }
+
+struct OwnOffsets {
+  std::int64_t monotonic_ns = 0;
+  std::int64_t boottime_ns = 0;
+};
+
+/// The offsets of the time namespace that we are in; none where the kernel has no such thing.
+Result<OwnOffsets> own_time_offsets() {
+  OwnOffsets own;
+  const auto text = read_proc_file("/proc/self/timens_offsets");
+  if (!text) return own;
+  std::istringstream lines(*text);
+  std::string clock;
+  std::int64_t seconds = 0;
+  std::int64_t nanoseconds = 0;
+  while (lines >> clock >> seconds >> nanoseconds) {
+    const std::int64_t offset = seconds * 1'000'000'000 + nanoseconds;
+    if (clock == "monotonic" || clock == "1") own.monotonic_ns = offset;
+    if (clock == "boottime" || clock == "7") own.boottime_ns = offset;
+  }
+  return own;
+}
 
 Result<OwnedFd> memory_file(std::uint64_t size) {
   OwnedFd fd(memfd_create("drover-content", MFD_CLOEXEC));
@@ -84,9 +107,12 @@ Status ImageReceiver::on_identity(const Identity& identity) {
   spec.outer_uid = hosting_.outer_uid;
   spec.host_name = identity.host_name;
   spec.domain_name = identity.domain_name;
-  spec.monotonic_offset_ns = identity.home_monotonic_ns - now_ns(CLOCK_MONOTONIC);
-  spec.boottime_offset_ns = identity.home_boottime_ns - now_ns(CLOCK_BOOTTIME);
-  monotonic_offset_ns_ = spec.monotonic_offset_ns;
+  // Offsets count from the machine's own clocks, and this node may itself live in a time
+  // namespace (time_namespaces(7)).
+  DROVER_TRY(const OwnOffsets own, own_time_offsets());
+  monotonic_offset_ns_ = identity.home_monotonic_ns - now_ns(CLOCK_MONOTONIC);
+  spec.monotonic_offset_ns = own.monotonic_ns + monotonic_offset_ns_;
+  spec.boottime_offset_ns = own.boottime_ns + identity.home_boottime_ns - now_ns(CLOCK_BOOTTIME);
   DROVER_TRY(sandbox_, Sandbox::create(spec));
   DROVER_TRY(auto blank, sandbox_->make_blank(identity.pid));
   DROVER_TRY(builder_, BodyBuilder::over(std::move(blank)));
