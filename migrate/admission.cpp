@@ -68,12 +68,12 @@ Status check_machine(const peer::Machine& home, const peer::Machine& own) {
   };
   const auto missing = missing_cpu_features(words_of(home), words_of(own));
   if (!missing.empty())
-    return refusal("its CPU lacks what the home node's has: " + join(missing, 8));
+    return refusal("has a CPU without what the home node's has: " + join(missing, 8));
   if (home.page_size() != own.page_size())
-    return refusal(fmt::format("its pages have {} bytes, the home node's {}", own.page_size(),
+    return refusal(fmt::format("has pages of {} bytes, the home node of {}", own.page_size(),
                                home.page_size()));
   if (home.vdso_identity() != own.vdso_identity())
-    return refusal(fmt::format("its kernel {} has another vDSO than the home node's {}",
+    return refusal(fmt::format("has a kernel ({}) with another vDSO than the home node's ({})",
                                own.kernel(), home.kernel()));
   return {};
 }

@@ -52,6 +52,11 @@ void Deputies::expect_exit(const std::string& job) {
   });
 }
 
+void Deputies::dismiss(const std::string& job) {
+  const auto found = deputies_.find(job);
+  if (found != deputies_.end()) ::kill(found->second->spawned.pid, SIGKILL);
+}
+
 void Deputies::read(const std::string& job) {
   const auto found = deputies_.find(job);
   if (found != deputies_.end()) take_packet(job, *found->second);

@@ -35,6 +35,9 @@ class Deputies {
   /// It has nothing to do any more and should exit by itself, soon.
   void expect_exit(const std::string& job);
 
+  /// Ends a deputy that has been given no order, if there is one.
+  void dismiss(const std::string& job);
+
   /// A deputy that was to exit and has not by then is ended.
   static constexpr std::chrono::seconds kExitPatience{10};
 

@@ -36,6 +36,8 @@ Moves::Moves(NodeContext& context, Children& children, Dialler& dialler, Peers& 
 
 void Moves::migrate(const JobPtr& job, const std::string& target, Done done) {
   const bool homeward = target == kHome || target == context_.settings.node;
+  // mosrun has become another program since it registered.
+  if (const auto process = read_process(job->pid)) job->command = process->command;
   const auto refuse = [&](const Error& why) {
     job->last_refusal = fmt::format("cannot move to {}: {}", target, why.message());
     log_info("{}: {}", describe(*job), job->last_refusal);
@@ -69,13 +71,14 @@ std::vector<std::string> Moves::reasons(const Job& job) const {
 
 Status Moves::check_target(const std::string& target) const {
   const Member* member = context_.membership->find(target);
-  if (member == nullptr) return refusal("is not a node of the cluster");
-  if (member->revoked) return refusal("has been revoked");
+  if (member == nullptr) return refusal(target + " is not a node of the cluster");
+  if (member->revoked) return refusal(target + " has been revoked");
   if (!context_.membership->active(context_.settings.node))
     return refusal("this node is no member of a cluster");
   const auto& zones = context_.settings.send_zones;
   if (std::ranges::find(zones, member->zone) == zones.end())
-    return refusal("is in the zone " + member->zone + ", which own jobs are not sent to");
+    return refusal(fmt::format("{} is in the zone {}, to which own jobs are not sent (send-zones)",
+                               target, member->zone));
   return {};
 }
 
@@ -133,11 +136,12 @@ void Moves::place_ready(const MovePtr& move, Result<peer::PeerMessage> answer) {
   const auto skew = least_clock_skew(
       move->asked_at, std::chrono::nanoseconds(move->place.realtime_ns()), wall_clock());
   if (skew > kMostClockSkew)
-    return fail(move, refusal(fmt::format("its clock differs from ours by {} ms",
-                                          skew / std::chrono::milliseconds(1))));
+    return fail(move, refusal(fmt::format("the clock of {} differs from ours by {} ms",
+                                          move->target, skew / std::chrono::milliseconds(1))));
   const auto ticket = parse_ticket(field_bytes(move->place.home_ticket()));
   const Member* member = context_.membership->active(move->target);
-  if (!ticket || member == nullptr) return fail(move, refusal("is no member any more"));
+  if (!ticket || member == nullptr)
+    return fail(move, refusal(move->target + " is no member any more"));
   dialler_.dial(member->addresses, {Preamble::Kind::kBodyChannel, *ticket},
                 [this, move](Result<OwnedFd> socket) { socket_ready(move, std::move(socket)); });
 }
@@ -153,8 +157,9 @@ void Moves::socket_ready(const MovePtr& move, Result<OwnedFd> socket) {
 
 Status Moves::order_deputy(const MovePtr& move, const OwnedFd& socket) {
   DROVER_TRY(const Ticket ticket, parse_ticket(field_bytes(move->place.home_ticket())));
-  DROVER_TRY(const ChannelKey key,
-             peers_.body_key(move->target, move->link, false, move->job->id, move->epoch, ticket));
+  const auto key =
+      peers_.body_key(move->target, move->link, false, move->job->id, move->epoch, ticket);
+  if (!key) return refusal("this node " + key.error().message());
   order::DeputyOrder order;
   if (move->kind == JobState::kLeaving) {
     order::Outbound& outbound = *order.mutable_outbound();
@@ -162,15 +167,15 @@ Status Moves::order_deputy(const MovePtr& move, const OwnedFd& socket) {
     outbound.set_epoch(move->epoch);
     outbound.set_pid(move->job->pid);
     outbound.set_target(move->target);
-    outbound.set_key(to_field(key));
+    outbound.set_key(to_field(*key));
     outbound.set_root_allowed(context_.settings.allow_root_jobs);
   } else {
     const Member* member = context_.membership->active(move->target);
-    if (member == nullptr) return refusal("is no member any more");
+    if (member == nullptr) return refusal(move->target + " is no member any more");
     order::Hop& hop = *order.mutable_hop();
     hop.set_epoch(move->epoch);
     hop.set_target(move->target);
-    hop.set_key(to_field(key));
+    hop.set_key(to_field(*key));
     hop.set_source_address(format_data_address(member->addresses.front()));
     hop.set_source_ticket(move->place.source_ticket());
   }
@@ -196,7 +201,7 @@ void Moves::fail(const MovePtr& move, const Error& why) {
   Job& job = *move->job;
   if (job.moving())
     job.state = move->kind == JobState::kLeaving ? JobState::kHome : JobState::kAway;
-  if (move->kind == JobState::kLeaving) deputies_.expect_exit(job.id);
+  if (move->kind == JobState::kLeaving && !move->ordered) deputies_.dismiss(job.id);
   finish(move, why);
 }
 

@@ -5,7 +5,8 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#include <algorithm>
+#include <fstream>
+#include <iterator>
 
 #include "common/log.h"
 #include "migrate/jobs_process.h"
@@ -42,6 +43,22 @@ std::set<uid_t> uids_in_use() {
     if (::stat(fmt::format("/proc/{}", pid).c_str(), &status) == 0) uids.insert(status.st_uid);
   }
   return uids;
+}
+
+std::vector<pid_t> children_of(pid_t pid) {
+  std::ifstream file(fmt::format("/proc/{0}/task/{0}/children", pid));
+  return {std::istream_iterator<pid_t>(file), {}};
+}
+
+/// What the bodies of a guest hold in memory: its own uid's processes below it (its sandbox's
+/// init has another).
+std::uint64_t bodies_rss(pid_t guest, uid_t uid) {
+  std::uint64_t sum = 0;
+  for (const pid_t init : children_of(guest))
+    for (const pid_t body : children_of(init))
+      if (const auto process = read_process(body); process && process->uids[0] == uid)
+        sum += process->rss_bytes;
+  return sum;
 }
 
 }  // namespace
@@ -113,8 +130,9 @@ Result<std::unique_ptr<GuestPlaces::Place>> GuestPlaces::start_guest(const Place
   GuestCgroup group = GuestCgroup::make(fmt::format("{}-{}-{}", home, job, epoch));
   if (!group.shortfall().empty())
     log_warn("{}: runs without a CPU weight: {}", describe(key), group.shortfall());
-  DROVER_TRY(Spawned guest, spawn_guest(context_.settings.spawn, uid, group.join_files()));
-  auto place = std::make_unique<Place>(std::move(group), std::move(guest));
+  auto guest = spawn_guest(context_.settings.spawn, uid, group.join_files());
+  if (!guest) return guest.error().within("cannot start a guest");
+  auto place = std::make_unique<Place>(std::move(group), *std::move(guest));
   place->outer_uid = uid;
   place->last.set_state("prepared");
   children_.expect(place->guest.pid, [this, key](int status) { guest_gone(key, status); });
@@ -233,13 +251,14 @@ void GuestPlaces::handle_event(const PlaceKey& key, Place& place, const order::G
       return dial_for(key, event.dial());
     case order::GuestEvent::kState: {
       place.last = event.state();
+      place.last.set_rss_bytes(bodies_rss(place.guest.pid, place.outer_uid));
       peer::PeerMessage message;
       peer::BodyState& state = *message.mutable_body_state();
       state.set_job(std::get<1>(key));
       state.set_epoch(std::get<2>(key));
-      state.set_state(event.state().state());
-      state.set_cpu_ns(event.state().cpu_ns());
-      state.set_rss_bytes(event.state().rss_bytes());
+      state.set_state(place.last.state());
+      state.set_cpu_ns(place.last.cpu_ns());
+      state.set_rss_bytes(place.last.rss_bytes());
       if (questions_ != nullptr) questions_->tell(std::get<0>(key), std::move(message));
       return;
     }

@@ -115,7 +115,7 @@ void Questions::take(const BusMessage& received) {
     // A node answers only what it was asked itself.
     if (open == open_.end() || open->second.node != received.from) return;
     if (message->has_refused())
-      close(message->question(), refusal(message->refused().why()));
+      close(message->question(), refusal(received.from + " " + message->refused().why()));
     else
       close(message->question(), *message);
     return;

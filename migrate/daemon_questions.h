@@ -31,8 +31,8 @@ class Questions {
 
   static Result<std::unique_ptr<Questions>> create(EventLoop& loop, ControlBus& bus, Asked asked);
 
-  /// Asks `node`. `answered` gets its answer, its refusal as an error in its words, or an error
-  /// if none came in time; in a later turn of the loop.
+  /// Asks `node`. `answered` gets its answer, its refusal as an error ("NODE" and its words), or an
+  /// error if none came in time; in a later turn of the loop.
   void ask(const std::string& node, peer::PeerMessage question, Answered answered);
   /// Says something that needs no answer. What cannot be sent is logged.
   void tell(const std::string& node, peer::PeerMessage message);

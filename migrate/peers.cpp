@@ -29,13 +29,13 @@ void Peers::connect(const std::string& node, Connected connected) {
     return;
   }
   const Member* member = context_.membership->active(node);
-  if (member == nullptr) return connected(refusal("is not a member of the cluster"));
+  if (member == nullptr) return connected(refusal(node + " is not a member of the cluster"));
   auto link = std::make_shared<Link>();
   link->name = random_ticket();
   link->node = node;
   link->waiting.push_back(std::move(connected));
   link->timer = context_.loop.after(kPatience, [this, link] {
-    over(link, Error{ETIMEDOUT, "link to " + link->node});
+    over(link, Error{ETIMEDOUT, "the link to " + link->node});
   });
   dialled_.emplace(node, link);
   dialler_.dial(member->addresses, {Preamble::Kind::kPeerLink, link->name},
@@ -79,7 +79,7 @@ Result<ChannelKey> Peers::body_key(const std::string& node, const LinkName& name
     for (const LinkPtr& link : accepted_)
       if (link->node == node && link->name == name) return derive(*link);
   }
-  return refusal("the link with " + node + " is gone");
+  return refusal("has lost the link with " + node);
 }
 
 void Peers::drop(const std::string& node) {
