@@ -99,15 +99,13 @@ constexpr std::uint32_t align_up(std::uint32_t value, std::uint32_t alignment) {
 }
 
 /// The first offset from `at` on that suits a buffer. Direct I/O wants whole sectors at sector
-/// addresses, so such a buffer keeps its place within a sector, and a page's beginning.
+/// addresses: what is aligned stays so, and what is not stays refused.
 std::uint32_t suitable(std::uint32_t at, std::uint64_t address, std::uint64_t size) {
-  if (size >= kSector && size % kSector == 0) {
-    if (address % kPageSize == 0) return align_up(at, kPageSize);
-    const auto within = static_cast<std::uint32_t>(address % kSector);
-    const std::uint32_t candidate = at / kSector * kSector + within;
-    return candidate >= at ? candidate : candidate + kSector;
-  }
-  return align_up(at, 8);
+  if (size < kSector || size % kSector != 0) return align_up(at, 8);
+  if (address % kPageSize == 0) return align_up(at, kPageSize);
+  if (address % kSector == 0) return align_up(at, kSector);
+  const std::uint32_t offset = align_up(at, 16) + static_cast<std::uint32_t>(address % 16);
+  return offset % kSector == 0 ? offset + 16 : offset;
 }
 
 OutRange shape_of(const Argument& argument) {
@@ -451,8 +449,7 @@ Result<Marshaller::Offset> Marshaller::append(std::uint64_t address, std::uint64
   if (!user_range(address, 0)) return Offset{};
   DROVER_CHECK(room(size));
   const std::uint32_t before = filled();
-  const std::uint32_t offset =
-      before == 0 && address % kPageSize == 0 ? 0 : suitable(before, address, size);
+  const std::uint32_t offset = suitable(before, address, size);
   request_.data.resize(offset + size);
   if (size == 0) return Offset{offset};
   DROVER_TRY(const std::size_t read,
