@@ -17,6 +17,8 @@ namespace {
 
 constexpr std::chrono::milliseconds kNoWait{0};
 constexpr std::chrono::seconds kTermPatience{3};
+constexpr std::chrono::milliseconds kCleanUpPause{200};
+constexpr int kCleanUpTries = 50;
 
 peer::PeerMessage refused(const std::string& why) {
   peer::PeerMessage message;
@@ -221,10 +223,10 @@ void GuestPlaces::end_guests_of(const std::string& node) {
 
 void GuestPlaces::abandon() {
   for (const auto& [key, place] : places_) {
-    if (place->used)
-      place->cgroup.leave();
-    else
-      ::kill(place->guest.pid, SIGKILL);
+    if (place->used) continue;
+    ::kill(place->guest.pid, SIGKILL);
+    ::waitpid(place->guest.pid, nullptr, 0);
+    place->cgroup.remove();
   }
 }
 
@@ -333,8 +335,23 @@ void GuestPlaces::guest_gone(const PlaceKey& key, int wait_status) {
     if (const auto event = decode_message<order::GuestEvent>((*packet)->data, "guest"))
       if (!event->has_dial()) handle_event(key, *found->second, *event);
   }
-  uids_.give_back(found->second->outer_uid);
+  clean_up(std::make_shared<GuestCgroup>(std::move(found->second->cgroup)),
+           found->second->outer_uid, 0);
   places_.erase(found);
+}
+
+/// Nothing of a guest may run when its uid is given to the next. What it has left is killed,
+/// and dies in its own time.
+void GuestPlaces::clean_up(const std::shared_ptr<GuestCgroup>& group, uid_t uid, int tries) {
+  if (!group->remove() && tries < kCleanUpTries) {
+    const std::uint64_t id = next_clean_up_++;
+    clean_ups_[id] = context_.loop.after(kCleanUpPause, [this, group, uid, tries, id] {
+      clean_up(group, uid, tries + 1);
+      clean_ups_.erase(id);
+    });
+    return;
+  }
+  uids_.give_back(uid);
 }
 
 }  // namespace drover

@@ -102,6 +102,7 @@ class GuestPlaces {
   void give_order(Place& place, const order::GuestOrder& order, const OwnedFd* fd = nullptr);
   void end_guest(const PlaceKey& key, const std::string& why);
   void guest_gone(const PlaceKey& key, int wait_status);
+  void clean_up(const std::shared_ptr<GuestCgroup>& group, uid_t uid, int tries);
 
   NodeContext& context_;
   Children& children_;
@@ -112,6 +113,8 @@ class GuestPlaces {
   GuestUids uids_;
   std::map<PlaceKey, std::unique_ptr<Place>> places_;
   TicketBook<TicketOwner> tickets_;
+  std::map<std::uint64_t, EventLoop::Hold> clean_ups_;
+  std::uint64_t next_clean_up_ = 0;
 };
 
 }  // namespace drover

@@ -16,11 +16,10 @@ class JobStderr {
  public:
   JobStderr() = default;
   /// Of a process that is alive, and whose descriptor 2 is open for writing. `uid` and `gid`
-  /// are the job's: with their rights, never with ours, the file will be opened again.
+  /// are the job's: with their rights it will be written to.
   static Result<JobStderr> of(pid_t pid, uid_t uid, gid_t gid);
 
-  /// Writes "LINE\n". Never waits: what cannot be written at once is lost, as is everything on
-  /// a stderr that cannot be opened by name (a socket).
+  /// Writes "LINE\n". Never waits: what cannot be written at once is lost.
   void say(const std::string& line) const;
 
  private:

@@ -133,16 +133,12 @@ GuestCgroup GuestCgroup::make(const std::string& name) {
   return group;
 }
 
-GuestCgroup::GuestCgroup(GuestCgroup&& other) noexcept
-    : directories_(std::exchange(other.directories_, {})), shortfall_(other.shortfall_) {}
-
-GuestCgroup::~GuestCgroup() {
-  for (const std::string& directory : directories_) {
+bool GuestCgroup::remove() {
+  std::erase_if(directories_, [](const std::string& directory) {
     kill_members(directory);
-    // The dead leave the group a moment later than they end; a group that stays behind is
-    // empty, and the next guest of the same name takes it over.
-    ::rmdir(directory.c_str());
-  }
+    return ::rmdir(directory.c_str()) == 0 || errno == ENOENT;
+  });
+  return directories_.empty();
 }
 
 std::vector<std::string> GuestCgroup::join_files() const {

@@ -27,19 +27,18 @@ Result<std::vector<CgroupDirectory>> cgroups_of(pid_t pid);
 std::vector<CgroupDirectory> parse_cgroups(std::string_view cgroup, std::string_view mountinfo);
 
 /// The group of one guest, below this daemon's own: "drover-guests/NAME" with a low CPU weight,
-/// so that guests yield to the node's own work. Removed when it goes; by then the guest must
-/// have ended, and what is left of it in the group is killed.
+/// so that guests yield to the node's own work.
 class GuestCgroup {
  public:
   /// Makes what can be made. What cannot (no cgroups, read-only, no cpu controller) is named
   /// by `shortfall` in words; the guest runs all the same.
   static GuestCgroup make(const std::string& name);
-  GuestCgroup(GuestCgroup&& other) noexcept;
-  GuestCgroup& operator=(GuestCgroup&&) = delete;
-  ~GuestCgroup();
+  GuestCgroup(GuestCgroup&&) = default;
+  GuestCgroup& operator=(GuestCgroup&&) = default;
 
-  /// From now on the group stays when this goes: its guest outlives this daemon.
-  void leave() { directories_.clear(); }
+  /// Once the guest has ended: kills what it has left behind and removes the group. False if
+  /// something in it is still dying: try again in a moment.
+  bool remove();
 
   const std::string& shortfall() const { return shortfall_; }
   /// The files that a process writes "0" to in order to join.
