@@ -53,6 +53,14 @@ inline constexpr std::array kFaultPoints = {
     std::string_view("deputy.hop.ready"),
     std::string_view("deputy.hop.commit-sent"),
     std::string_view("deputy.hop.running"),
+    // migrated at home, on the way to the order that its deputy gets.
+    std::string_view("migrated.home.linked"),
+    std::string_view("migrated.home.prepared"),
+    std::string_view("migrated.home.dialled"),
+    // migrated at the target: a place asked for, and the channel to it.
+    std::string_view("migrated.target.asked"),
+    std::string_view("migrated.target.placed"),
+    std::string_view("migrated.target.channel"),
 };
 
 /// A step, checked at compile time to be in the list above.

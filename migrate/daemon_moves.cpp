@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "common/fault.h"
 #include "common/log.h"
 #include "migrate/messages.h"
 
@@ -107,6 +108,8 @@ void Moves::recall(const MovePtr& move) {
 void Moves::link_ready(const MovePtr& move, Result<Peers::LinkName> link) {
   if (!current(move)) return;
   if (!link) return fail(move, link.error());
+  if (const Status passed = fault_point("migrated.home.linked"); !passed)
+    return fail(move, passed.error());
   const auto process = read_process(move->job->pid);
   if (!process) return fail(move, process.error());
   move->link = *link;
@@ -133,6 +136,8 @@ void Moves::place_ready(const MovePtr& move, Result<peer::PeerMessage> answer) {
   move->prepared = true;
   if (!current(move)) return;
   move->place = answer->prepared();
+  if (const Status passed = fault_point("migrated.home.prepared"); !passed)
+    return fail(move, passed.error());
   const auto skew = least_clock_skew(
       move->asked_at, std::chrono::nanoseconds(move->place.realtime_ns()), wall_clock());
   if (skew > kMostClockSkew)
@@ -149,6 +154,8 @@ void Moves::place_ready(const MovePtr& move, Result<peer::PeerMessage> answer) {
 void Moves::socket_ready(const MovePtr& move, Result<OwnedFd> socket) {
   if (!current(move)) return;
   if (!socket) return fail(move, socket.error());
+  if (const Status passed = fault_point("migrated.home.dialled"); !passed)
+    return fail(move, passed.error());
   if (move->kind == JobState::kLeaving)
     if (const Status started = deputies_.start(*move->job); !started)
       return fail(move, started.error());
@@ -191,18 +198,22 @@ bool Moves::current(const MovePtr& move) const {
 }
 
 void Moves::fail(const MovePtr& move, const Error& why) {
-  if (!move->ordered && move->kind != JobState::kComingHome) {
-    // Said even if no answer has come: it may be on its way.
-    peer::PeerMessage message;
-    message.mutable_release_body()->set_job(move->job->id);
-    message.mutable_release_body()->set_epoch(move->epoch);
-    if (move->asked_at.count() != 0) questions_->tell(move->target, std::move(message));
-  }
+  release_place(*move);
   Job& job = *move->job;
   if (job.moving())
     job.state = move->kind == JobState::kLeaving ? JobState::kHome : JobState::kAway;
   if (move->kind == JobState::kLeaving && !move->ordered) deputies_.dismiss(job.id);
   finish(move, why);
+}
+
+/// Tells the target, if it was asked for a place, that nobody will come; one with a body in it
+/// pays no heed. Said even if no answer has come: that may be on its way.
+void Moves::release_place(const Move& move) {
+  if (move.asked_at.count() == 0) return;
+  peer::PeerMessage message;
+  message.mutable_release_body()->set_job(move.job->id);
+  message.mutable_release_body()->set_epoch(move.epoch);
+  questions_->tell(move.target, std::move(message));
 }
 
 void Moves::finish(const MovePtr& move, Result<local::Migrated> outcome) {
@@ -290,6 +301,7 @@ void Moves::not_moved(const JobPtr& job, const MovePtr& move, const order::MoveE
              event.error());
     return;
   }
+  release_place(*move);
   job->state = move->kind == JobState::kLeaving ? JobState::kHome : JobState::kAway;
   if (move->kind != JobState::kLeaving || !deputies_.present(job->id)) return finish(move, why);
   // Its process is at home, so the deputy exits.

@@ -72,6 +72,7 @@ class Moves {
   Status order_deputy(const MovePtr& move, const OwnedFd& socket);
   bool current(const MovePtr& move) const;
   void fail(const MovePtr& move, const Error& why);
+  void release_place(const Move& move);
   void finish(const MovePtr& move, Result<local::Migrated> outcome);
 
   // What deputies say.

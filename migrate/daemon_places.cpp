@@ -8,6 +8,7 @@
 #include <fstream>
 #include <iterator>
 
+#include "common/fault.h"
 #include "common/log.h"
 #include "migrate/jobs_process.h"
 #include "migrate/messages.h"
@@ -103,6 +104,7 @@ Result<peer::Prepared> GuestPlaces::make_place(const std::string& from,
     if (std::get<2>(other) > request.epoch()) return refusal("has seen a later epoch of this job");
     if (!places_.at(other)->used) end_guest(other, "a later epoch has come");
   }
+  DROVER_CHECK(fault_point("migrated.target.asked"));
   const Member* home = context_.membership->active(from);
   if (home == nullptr) return refusal("does not know " + from);
   DROVER_TRY(HostState state, read_host_state());
@@ -121,6 +123,10 @@ Result<peer::Prepared> GuestPlaces::make_place(const std::string& from,
   if (const Status issued = issue_tickets(key, made); !issued) {
     end_guest(key, issued.error().message());
     return issued.error();
+  }
+  if (const Status passed = fault_point("migrated.target.placed"); !passed) {
+    end_guest(key, passed.error().message());
+    return passed.error();
   }
   log_info("{}: place prepared, uid {}, pid {}", describe(key), uid, made.guest.pid);
   return made.answer;
@@ -175,6 +181,8 @@ void GuestPlaces::channel(OwnedFd socket, const Ticket& ticket) {
   const auto found = owner ? places_.find(owner->place) : places_.end();
   if (found == places_.end() || found->second->ending)
     return log_info("data port: connection refused: no such ticket");
+  // Failing here, the connection closes.
+  if (!fault_point("migrated.target.channel")) return;
   Place& place = *found->second;
   if (owner->from_guest) {
     order::GuestOrder order;
