@@ -364,7 +364,7 @@ Status BodyBuilder::close_listener_in_body(std::int64_t fd) {
   r.rdi = static_cast<std::uint64_t>(fd);
   r.orig_rax = static_cast<std::uint64_t>(-1);
   r.rip = body_.scratch.trapping_call().value();
-  DROVER_CHECK(thread.set_signal_mask(kAllSignals));
+  DROVER_CHECK(thread.set_signal_mask(kAllSignals & ~signal_bit(SIGTRAP)));
   DROVER_CHECK(thread.set_registers(r));
   DROVER_CHECK(thread.resume());
   pollfd ready{body_.listener.get(), POLLIN, 0};

@@ -110,9 +110,8 @@ Status ImageReceiver::on_identity(const Identity& identity) {
   // Offsets count from the machine's own clocks, and this node may itself live in a time
   // namespace (time_namespaces(7)).
   DROVER_TRY(const OwnOffsets own, own_time_offsets());
-  monotonic_offset_ns_ = identity.home_monotonic_ns - now_ns(CLOCK_MONOTONIC);
-  spec.monotonic_offset_ns = own.monotonic_ns + monotonic_offset_ns_;
-  spec.boottime_offset_ns = own.boottime_ns + identity.home_boottime_ns - now_ns(CLOCK_BOOTTIME);
+  spec.monotonic_offset_ns = own.monotonic_ns + hosting_.home_ahead.monotonic_ns;
+  spec.boottime_offset_ns = own.boottime_ns + hosting_.home_ahead.boottime_ns;
   DROVER_TRY(sandbox_, Sandbox::create(spec));
   DROVER_TRY(auto blank, sandbox_->make_blank(identity.pid));
   DROVER_TRY(builder_, BodyBuilder::over(std::move(blank)));
@@ -179,12 +178,11 @@ Status ImageReceiver::on_state(ProcessState state) {
   return {};
 }
 
-// The program must never see a clock step back: ours may be behind by the time that the
-// identity took to travel.
+// The program must never see a clock step back.
 Status ImageReceiver::wait_for_clock() const {
   for (;;) {
     const std::int64_t ahead =
-        state_->monotonic_ns - (now_ns(CLOCK_MONOTONIC) + monotonic_offset_ns_);
+        state_->monotonic_ns - (now_ns(CLOCK_MONOTONIC) + hosting_.home_ahead.monotonic_ns);
     if (ahead <= 0) return {};
     const timespec pause{ahead / 1'000'000'000, ahead % 1'000'000'000};
     nanosleep(&pause, nullptr);
@@ -223,12 +221,8 @@ Layout layout_of_body(const std::vector<MemoryArea>& areas, const HostedImage& h
   return layout;
 }
 
-Result<std::uint64_t> send_origin(SecureChannel& channel, const HostedImage& hosted,
-                                  const ProcessState& state) {
-  Identity identity = hosted.identity;
-  identity.home_monotonic_ns = state.monotonic_ns;
-  identity.home_boottime_ns = state.boottime_ns;
-  DROVER_CHECK(channel.send(type(FrameType::kIdentity), identity.encode()));
+Result<std::uint64_t> send_origin(SecureChannel& channel, const HostedImage& hosted) {
+  DROVER_CHECK(channel.send(type(FrameType::kIdentity), hosted.identity.encode()));
   return send_contents(channel, 0, hosted.contents,
                        [&](std::uint32_t index, std::uint64_t offset, std::span<std::byte> into) {
                          const ssize_t n = pread(hosted.content_files[index].get(), into.data(),
@@ -271,7 +265,7 @@ Result<std::uint64_t> send_body_image(SecureChannel& channel, Body& body, const 
 
   std::uint64_t sent = 0;
   if (with_contents) {
-    DROVER_TRY(sent, send_origin(channel, hosted, state));
+    DROVER_TRY(sent, send_origin(channel, hosted));
   }
   DROVER_CHECK(channel.send(type(FrameType::kLayout), layout.encode()));
   DROVER_TRY(const std::uint64_t pages,

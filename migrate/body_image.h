@@ -29,6 +29,7 @@ struct Hosting {
   std::uint32_t job_uid = 0;
   std::uint32_t job_gid = 0;
   std::uint32_t outer_uid = 0;
+  ClockReading home_ahead;  ///< what is to be added to our clocks to have home's
 };
 
 /// Puts a body together from the frames of an image, in their order.
@@ -59,7 +60,6 @@ class ImageReceiver {
   std::optional<BodyBuilder> builder_;
   std::optional<Layout> layout_;
   std::optional<ProcessState> state_;
-  std::int64_t monotonic_offset_ns_ = 0;
   std::uint64_t page_bytes_ = 0;
 };
 

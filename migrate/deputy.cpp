@@ -27,9 +27,34 @@ constexpr std::chrono::milliseconds kDeafPatience{1};
 
 std::uint16_t type(FrameType t) { return static_cast<std::uint16_t>(t); }
 
+std::int64_t now_ns(clockid_t clock) {
+  timespec t{};
+  clock_gettime(clock, &t);
+  return std::int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec;
+}
+
 Error failure_of(const Frame& frame) {
   WireReader r(frame.payload);
   return refusal(r.text());
+}
+
+}  // namespace
+
+namespace {
+
+/// Answers the guest's questions for home's clocks until it knows enough.
+Status tell_clocks(SecureChannel& channel) {
+  constexpr int kMostQuestions = 100;
+  for (int i = 0; i < kMostQuestions; ++i) {
+    DROVER_TRY(const Frame frame, channel.receive_within(kHandshake));
+    if (frame.type == type(FrameType::kClockDone)) return {};
+    if (frame.type == type(FrameType::kFailed)) return failure_of(frame);
+    if (frame.type != type(FrameType::kClockAsk))
+      return refusal("unexpected question of the guest");
+    const ClockReading reading{now_ns(CLOCK_MONOTONIC), now_ns(CLOCK_BOOTTIME)};
+    DROVER_CHECK(channel.send(type(FrameType::kClockTell), encode_record(reading)));
+  }
+  return refusal("the guest asks for the time without end");
 }
 
 }  // namespace
@@ -67,6 +92,7 @@ Result<SecureChannel> Deputy::open_channel(OwnedFd socket, const std::string& ke
   if (hello.version != kProtocolVersion || hello.job != job_ || hello.epoch != epoch) {
     return refusal("the guest speaks of another job, epoch or protocol");
   }
+  DROVER_CHECK(tell_clocks(channel));
   return channel;
 }
 
@@ -221,7 +247,8 @@ Status Deputy::rebuild_at_home(const std::optional<siginfo_t>& raise) {
   DROVER_CHECK(channel_->send(type(FrameType::kRecall), {}));
   DROVER_CHECK(fault_point("deputy.home.recalled"));
 
-  HomeRebuild rebuild(*process_->thread, process_->memory, process_->contents);
+  HomeRebuild rebuild(*process_->thread, process_->memory, process_->contents,
+                      process_->kept_pages);
   ProcessState state;
   DROVER_CHECK(take_image(rebuild, state));
   if (done_) return {};

@@ -27,6 +27,12 @@ Result<std::array<std::byte, N>> exact_bytes(const std::string& text, const char
   return out;
 }
 
+std::int64_t now_ns(clockid_t clock) {
+  timespec t{};
+  clock_gettime(clock, &t);
+  return std::int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec;
+}
+
 OwnedFd child_signals() {
   sigset_t set;
   sigemptyset(&set);
@@ -72,7 +78,7 @@ Status Guest::start() {
   DROVER_TRY(const auto order, next_order(fds, std::chrono::seconds(60)));
   if (!order.has_host_body() || fds.size() != 1) return refusal("the first order is not HostBody");
   const order::HostBody& host = order.host_body();
-  hosting_ = {host.job_uid(), host.job_gid(), host.outer_uid()};
+  hosting_ = {host.job_uid(), host.job_gid(), host.outer_uid(), {}};
   job_ = host.job();
   epoch_ = host.epoch();
   DROVER_TRY(const ChannelKey key, exact_bytes<32>(host.key(), "channel key"));
@@ -86,7 +92,28 @@ Status Guest::start() {
   if (hello.version != kProtocolVersion || hello.job != job_ || hello.epoch != epoch_) {
     return refusal("home speaks of another job, epoch or protocol");
   }
+  DROVER_CHECK(ask_clocks());
   return fault_point("guest.image.begun");
+}
+
+// The body's clocks are set so that they are never behind home's: a sleep that home has timed is
+// never seen to end early. They are ahead by at most the quickest of some round trips.
+Status Guest::ask_clocks() {
+  constexpr int kQuestions = 5;
+  std::int64_t quickest = INT64_MAX;
+  for (int i = 0; i < kQuestions; ++i) {
+    const std::int64_t asked = now_ns(CLOCK_MONOTONIC);
+    DROVER_CHECK(home_->send(type(FrameType::kClockAsk), {}));
+    DROVER_TRY(const Frame frame, home_->receive_within(kHandshake));
+    if (frame.type != type(FrameType::kClockTell)) return refusal("home does not tell its clocks");
+    DROVER_TRY(const auto home, decode_record<ClockReading>(frame.payload, "clock reading"));
+    const std::int64_t now = now_ns(CLOCK_MONOTONIC);
+    if (now - asked >= quickest) continue;
+    quickest = now - asked;
+    hosting_.home_ahead.monotonic_ns = home.monotonic_ns + quickest - now;
+    hosting_.home_ahead.boottime_ns = home.boottime_ns + quickest - now_ns(CLOCK_BOOTTIME);
+  }
+  return home_->send(type(FrameType::kClockDone), {});
 }
 
 Status Guest::take_image() {

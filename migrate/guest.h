@@ -22,6 +22,7 @@ class Guest {
 
  private:
   Status start();
+  Status ask_clocks();
   Status take_image();
   Status await_commit();
   Status serve();

@@ -43,9 +43,14 @@ Status clear_registrations(Injection& injection, const ThreadState& thread) {
   return {};
 }
 
-Status drop_memory(Injection& injection, pid_t pid, const Scratch& scratch) {
+ForeignRange argument_pages(const MemoryFields& memory) {
+  const std::uint64_t end = (memory.env_end + kPageSize - 1) / kPageSize * kPageSize;
+  return {ForeignAddress(memory.arg_start / kPageSize * kPageSize), ForeignAddress(end)};
+}
+
+Status drop_memory(Injection& injection, pid_t pid, const Scratch& scratch, ForeignRange kept) {
   DROVER_TRY(auto areas, read_memory_areas(pid));
-  for (const MemoryArea& area : without(std::move(areas), scratch.range())) {
+  for (const MemoryArea& area : without(without(std::move(areas), scratch.range()), kept)) {
     if (area.special() || area.shared) continue;
     const int advice = area.flags.locked ? kMadvDontneedLocked : MADV_DONTNEED;
     for (ForeignAddress at = area.range.start; at < area.range.end; at = at + kDropPiece) {
@@ -77,7 +82,7 @@ Result<std::vector<MemoryArea>> HomeRebuild::areas() const {
 Status HomeRebuild::lay_out(const Layout& layout) {
   DROVER_TRY(Injection injection,
              Injection::begin(thread_->thread(), Injection::Site::kTrapping, thread_->scratch()));
-  DROVER_CHECK(drop_memory(injection, memory_->pid(), thread_->scratch()));
+  DROVER_CHECK(drop_memory(injection, memory_->pid(), thread_->scratch(), kept_));
   DROVER_CHECK(injection.call("brk", SYS_brk, {layout.brk}));
   DROVER_TRY(auto before, areas());
   DROVER_CHECK(grow_stack(injection, layout, before));

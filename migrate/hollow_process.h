@@ -12,16 +12,20 @@ namespace drover {
 /// dropped: restartable sequence, robust list, the word cleared at exit.
 Status clear_registrations(Injection& injection, const ThreadState& thread);
 
-/// Drops what private memory the process still has. The areas stay.
-Status drop_memory(Injection& injection, pid_t pid, const Scratch& scratch);
+/// Drops what private memory the process still has, but for `kept`. The areas stay.
+Status drop_memory(Injection& injection, pid_t pid, const Scratch& scratch, ForeignRange kept);
+
+/// The pages of the program's arguments and environment: ps(1) reads them, so they stay.
+ForeignRange argument_pages(const MemoryFields& memory);
 
 /// Puts a body's image back into P. Until `finish`, nothing that is done to P matters to the
 /// program, and P can serve on as the hollow process that it is.
 class HomeRebuild {
  public:
   /// P's thread is stopped, at rest.
-  HomeRebuild(const HollowThread& thread, const ForeignMemory& memory, const HomeContents& contents)
-      : thread_(&thread), memory_(&memory), contents_(&contents) {}
+  HomeRebuild(const HollowThread& thread, const ForeignMemory& memory, const HomeContents& contents,
+              ForeignRange kept)
+      : thread_(&thread), memory_(&memory), contents_(&contents), kept_(kept) {}
 
   /// Makes P's areas those of the body.
   Status lay_out(const Layout& layout);
@@ -44,6 +48,7 @@ class HomeRebuild {
   const HollowThread* thread_;
   const ForeignMemory* memory_;
   const HomeContents* contents_;
+  ForeignRange kept_;  // what was not dropped
 };
 
 /// Removes our mapping from a stopped process by its vDSO, leaving the thread stopped in the

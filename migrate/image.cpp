@@ -61,8 +61,6 @@ Bytes Identity::encode() const {
   w.number(uid);
   w.number(gid);
   w.number(possible_cpus);
-  w.number(home_monotonic_ns);
-  w.number(home_boottime_ns);
   w.number(amx_permission);
   w.record(vdso_digest);
   return w.take();
@@ -79,8 +77,6 @@ Result<Identity> Identity::decode(ByteView data) {
   i.uid = r.number<std::uint32_t>();
   i.gid = r.number<std::uint32_t>();
   i.possible_cpus = r.number<std::uint32_t>();
-  i.home_monotonic_ns = r.number<std::int64_t>();
-  i.home_boottime_ns = r.number<std::int64_t>();
   i.amx_permission = r.number<std::uint64_t>();
   i.vdso_digest = r.record<std::array<std::byte, 32>>();
   DROVER_CHECK(r.finish("identity"));

@@ -23,9 +23,7 @@ struct Identity {
   std::int32_t pid = 0;
   std::uint32_t uid = 0;
   std::uint32_t gid = 0;
-  std::uint32_t possible_cpus = 0;     // of home: the body is confined to these ids
-  std::int64_t home_monotonic_ns = 0;  // when this was sent
-  std::int64_t home_boottime_ns = 0;
+  std::uint32_t possible_cpus = 0;   // of home: the body is confined to these ids
   std::uint64_t amx_permission = 0;  // ARCH_GET_XCOMP_PERM
   std::array<std::byte, 32> vdso_digest{};
 
@@ -60,6 +58,12 @@ struct ContentWant {
 
   Bytes encode() const;
   static Result<ContentWant> decode(ByteView data);
+};
+
+/// kClockTell: home's clocks.
+struct ClockReading {
+  std::int64_t monotonic_ns = 0;
+  std::int64_t boottime_ns = 0;
 };
 
 /// Head of a kContent frame; the bytes follow.

@@ -17,6 +17,7 @@
 #include "migrate/content_transfer.h"
 #include "migrate/guest.h"
 #include "migrate/page_stream.h"
+#include "remote-syscall/home_server.h"
 
 namespace drover {
 namespace {
@@ -27,12 +28,6 @@ constexpr std::chrono::seconds kRunPatience{5};
 constexpr int kArchGetXcompPerm = 0x1022;
 
 std::uint16_t type(FrameType t) { return static_cast<std::uint16_t>(t); }
-
-std::int64_t now_ns(clockid_t clock) {
-  timespec t{};
-  clock_gettime(clock, &t);
-  return std::int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec;
-}
 
 Error failure_of(const Frame& frame) {
   WireReader r(frame.payload);
@@ -111,8 +106,6 @@ Status Outbound::send_in_advance() {
   Sha256 digest;
   digest.update(code);
   identity.vdso_digest = digest.finish();
-  identity.home_monotonic_ns = now_ns(CLOCK_MONOTONIC);
-  identity.home_boottime_ns = now_ns(CLOCK_BOOTTIME);
   DROVER_CHECK(channel_->send(type(FrameType::kIdentity), identity.encode()));
   return send_new_contents(areas);
 }
@@ -138,7 +131,14 @@ Status Outbound::freeze() {
     DROVER_TRY(const Stop stop, thread_.wait());
     if (stop.gone()) return refusal("the process ended");
     frozen_ = true;
-    if (stop.kind == Stop::Kind::kInterrupt) break;
+    if (stop.kind == Stop::Kind::kInterrupt) {
+      DROVER_TRY(const bool settled, settle_interrupted_call());
+      if (settled) break;
+      DROVER_CHECK(thread_.interrupt());
+      DROVER_CHECK(thread_.resume());
+      frozen_ = false;
+      continue;
+    }
     if (stop.kind == Stop::Kind::kGroupStop) return refusal("it is stopped by a signal");
     // A signal was on its way: the process takes it before it leaves.
     DROVER_CHECK(thread_.resume(stop.kind == Stop::Kind::kSignal ? stop.signal : 0));
@@ -150,6 +150,28 @@ Status Outbound::freeze() {
   DROVER_TRY(state_, capture_thread(thread_, process_->memory, vdso));
   DROVER_CHECK(fault_point("deputy.outbound.frozen"));
   return make_scratch(areas);
+}
+
+// A call that our stop has interrupted must not show it: the kernel restarts most by itself,
+// but some give EINTR for any wake-up. False: a signal is waiting, which is to be taken first.
+Result<bool> Outbound::settle_interrupted_call() {
+  DROVER_TRY(Registers r, thread_.registers());
+  const auto call = static_cast<std::int64_t>(r.orig_rax);
+  const auto result = static_cast<std::int64_t>(r.rax);
+  if (call < 0 || (!is_restart(result) && result != -EINTR)) return true;
+  DROVER_TRY(const SignalMask mask, thread_.signal_mask());
+  DROVER_TRY(const SignalMask pending, pending_signals(pid_));
+  if ((pending & ~mask) != 0) return false;
+  if (call == SYS_restart_syscall && result == kErestartRestartblock) {
+    return refusal("it is in a wait that is being resumed: try again");
+  }
+  const bool begun_anew =
+      (result == kErestartRestartblock && call != SYS_nanosleep && call != SYS_clock_nanosleep) ||
+      (result == -EINTR && returns_eintr_unhandled(static_cast<int>(call)));
+  if (!begun_anew) return true;
+  r.rax = static_cast<std::uint64_t>(kErestartnointr);
+  DROVER_CHECK(thread_.set_registers(r));
+  return true;
 }
 
 Status Outbound::make_scratch(const std::vector<MemoryArea>& areas) {
@@ -181,6 +203,7 @@ Status Outbound::send_image() {
   DROVER_CHECK(complete_thread(*injection_, process_->memory, scratch_, state_));
   state.threads.push_back(state_);
   process_->actions = state.actions;
+  process_->kept_pages = argument_pages(state.memory);
   DROVER_TRY(auto all, read_memory_areas(pid_));
   const auto areas = without(std::move(all), scratch_.range());
   DROVER_CHECK(send_new_contents(areas));
@@ -242,7 +265,7 @@ Status Outbound::hollow_out() {
     DROVER_TRY(Injection injection,
                Injection::begin(thread_, Injection::Site::kTrapping, scratch_));
     DROVER_CHECK(clear_registrations(injection, state_));
-    DROVER_CHECK(drop_memory(injection, pid_, scratch_));
+    DROVER_CHECK(drop_memory(injection, pid_, scratch_, process_->kept_pages));
     DROVER_CHECK(injection.end());
   }
   DROVER_CHECK(fault_point("deputy.outbound.memory-dropped"));

@@ -19,6 +19,7 @@ struct AwayProcess {
   std::optional<PageMap> pages;
   HomeContents contents;
   std::array<KernelSigaction, kSignalCount> actions{};
+  ForeignRange kept_pages;  ///< of memory that is not dropped
   std::optional<HollowThread> thread;
 };
 
@@ -43,6 +44,7 @@ class Outbound {
   Status seize();
   Status send_in_advance();
   Status freeze();
+  Result<bool> settle_interrupted_call();
   Status make_scratch(const std::vector<MemoryArea>& areas);
   Status send_image();
   Status agree();

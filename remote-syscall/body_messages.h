@@ -17,6 +17,9 @@ inline constexpr std::uint32_t kProtocolVersion = 1;
 
 enum class FrameType : std::uint16_t {
   kHello = 1,  // both ways, first: Hello
+  kClockAsk,   // guest: what do home's clocks say
+  kClockTell,  // deputy: ClockReading
+  kClockDone,  // guest: it knows enough
 
   // The image of a process, from where it is to where it goes.
   kIdentity = 10,  // who it is: the place is made
@@ -47,6 +50,7 @@ enum class FrameType : std::uint16_t {
   kSignal,     // deputy: deliver this; guest: it was blocked by then, take it back
   kExit,       // guest: the body asked to end with this status
   kFatal,      // guest: this signal kills it
+  kMaskSet,    // deputy: the answer to a kMask that wants one
   kNeedHome,   // guest: the thread is at a call that only home can execute
 };
 
@@ -83,6 +87,7 @@ struct ActionMessage {
 
 struct MaskMessage {
   std::int32_t tid = 0;
+  std::uint32_t wants_answer = 0;  ///< kMaskSet, once what it unblocks has been told
   SignalMask mask = 0;
 };
 

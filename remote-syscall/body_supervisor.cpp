@@ -20,11 +20,17 @@ constexpr SignalMask kUnblockable = signal_bit(SIGKILL) | signal_bit(SIGSTOP);
 
 std::uint16_t type(FrameType t) { return static_cast<std::uint16_t>(t); }
 
+/// Calls of the class kBody whose answer is P's.
+bool answered_by_p(int number) {
+  return number == SYS_kill || number == SYS_tkill || number == SYS_tgkill ||
+         number == SYS_sched_getaffinity;
+}
+
 class BodyReader final : public MemoryReader {
  public:
   explicit BodyReader(const ForeignMemory& memory) : memory_(memory) {}
   Result<std::size_t> read(ForeignAddress from, std::span<std::byte> into) override {
-    return memory_.read_some(from, into);
+    return memory_.read_as_process(from, into);
   }
 
  private:
@@ -35,7 +41,7 @@ class BodyWriter final : public MemoryWriter {
  public:
   explicit BodyWriter(const ForeignMemory& memory) : memory_(memory) {}
   Status write(ForeignAddress to, ByteView data) override {
-    if (memory_.write(to, data)) return {};
+    if (memory_.write_as_process(to, data)) return {};
     return Error{EFAULT, "write into the caller's memory"};
   }
 
@@ -48,6 +54,8 @@ class BodyWriter final : public MemoryWriter {
 Status BodySupervisor::run() {
   frozen_ = false;
   asked_home_ = false;
+  DROVER_TRY(const Registers r, body_->thread.registers());
+  sleeps_at_home_ = static_cast<std::int64_t>(r.rax) == kErestartRestartblock;
   DROVER_CHECK(body_->thread.resume());
   while (!arrived_.empty()) {
     const siginfo_t info = arrived_.front();
@@ -77,6 +85,8 @@ Status BodySupervisor::dispatch(const seccomp_notif& notification) {
   CallArguments arguments;
   std::copy(std::begin(notification.data.args), std::end(notification.data.args),
             arguments.begin());
+  // The rest of a sleep waits in P; that of a wait for a futex in the body itself.
+  if (number == SYS_restart_syscall && !sleeps_at_home_) return let_through(notification.id);
   switch (classify_call(number, arguments, body_->home_pid)) {
     case CallClass::kForwarded:
       return forward(notification);
@@ -114,6 +124,7 @@ Status BodySupervisor::forward(const seccomp_notif& notification) {
   WireWriter head;
   head.number(body_->home_pid);
   head.number(call_.sequence);
+  head.number(signals_seen_);
   call_.request.encode_head(head);
   return channel_->send(type(FrameType::kCall), head.data(), call_.request.data);
 }
@@ -122,10 +133,10 @@ Status BodySupervisor::mediate(const seccomp_notif& notification) {
   switch (notification.data.nr) {
     case SYS_rt_sigprocmask:
       DROVER_CHECK(mirror_mask(notification));
-      break;
+      return await_mask_or_let_through(notification.id);
     case SYS_rt_sigreturn:
       DROVER_CHECK(mirror_sigreturn());
-      break;
+      return await_mask_or_let_through(notification.id);
     case SYS_rt_sigaction:
       DROVER_CHECK(mirror_action(notification));
       break;
@@ -133,6 +144,7 @@ Status BodySupervisor::mediate(const seccomp_notif& notification) {
       body_->clear_child_tid = notification.data.args[0];
       break;
     default:
+      if (answered_by_p(notification.data.nr)) return forward(notification);
       return need_home(notification.data.nr);
   }
   return let_through(notification.id);
@@ -176,6 +188,21 @@ Status BodySupervisor::let_through(std::uint64_t id) {
   return {};
 }
 
+Status BodySupervisor::await_mask_or_let_through(std::uint64_t id) {
+  return awaits_mask_ ? Status{} : let_through(id);
+}
+
+Status BodySupervisor::on_mask_set() {
+  if (!awaits_mask_) return refusal("an answer to no change of the signal mask");
+  awaits_mask_ = false;
+  while (!arrived_.empty()) {
+    const siginfo_t info = arrived_.front();
+    arrived_.pop_front();
+    DROVER_CHECK(queue_signal(info));
+  }
+  return let_through(call_.notification);
+}
+
 Result<SignalMask> BodySupervisor::actual_mask() const {
   DROVER_TRY(const std::string status,
              read_proc_file("/proc/" + std::to_string(body_->pid) + "/status"));
@@ -187,8 +214,12 @@ Result<SignalMask> BodySupervisor::actual_mask() const {
 Status BodySupervisor::declare_mask(SignalMask mask) {
   mask &= ~kUnblockable;
   if (mask == body_->declared_mask) return {};
+  // What becomes unblocked may be pending at home, and is to be delivered before the call that
+  // unblocks it returns.
+  awaits_mask_ = (body_->declared_mask & ~mask) != 0;
   body_->declared_mask = mask;
-  return channel_->send(type(FrameType::kMask), encode_record(MaskMessage{body_->home_pid, mask}));
+  const MaskMessage message{body_->home_pid, awaits_mask_ ? 1U : 0U, mask};
+  return channel_->send(type(FrameType::kMask), encode_record(message));
 }
 
 Status BodySupervisor::mirror_mask(const seccomp_notif& notification) {
@@ -238,12 +269,15 @@ Status BodySupervisor::on_frame(const Frame& frame) {
   switch (static_cast<FrameType>(frame.type)) {
     case FrameType::kReply:
       return on_reply(frame.payload);
+    case FrameType::kMaskSet:
+      return on_mask_set();
     case FrameType::kSignal: {
       DROVER_TRY(const auto message, decode_record<SignalMessage>(frame.payload, "signal"));
       if (message.info.si_signo < 1 || message.info.si_signo > kSignalCount) {
         return refusal("signal: no such signal");
       }
-      if (call_.active || frozen_) {
+      ++signals_seen_;
+      if (call_.active || awaits_mask_ || frozen_) {
         arrived_.push_back(message.info);
         return {};
       }
@@ -278,6 +312,7 @@ Status BodySupervisor::on_reply(ByteView payload) {
     case CallEnd::kNotStarted:
       DROVER_CHECK(body_->thread.interrupt());
       stopping_ = true;
+      sleeps_at_home_ = result == kErestartRestartblock;
       DROVER_CHECK(answer(call_.notification, result));
       return wait_frozen();
     case CallEnd::kInterrupted:
@@ -419,7 +454,7 @@ Status BodySupervisor::on_signal_stop(int signal) {
 }
 
 Status BodySupervisor::freeze() {
-  while (call_.active && !frozen_ && !ended_) {
+  while ((call_.active || awaits_mask_) && !frozen_ && !ended_) {
     DROVER_TRY(const Frame frame, channel_->receive_within(std::chrono::seconds(10)));
     DROVER_CHECK(on_frame(frame));
   }
@@ -446,6 +481,11 @@ Status BodySupervisor::wait_frozen() {
   // is started again and never seen to be interrupted.
   DROVER_TRY(Registers r, body_->thread.registers());
   const auto number = static_cast<std::int64_t>(r.orig_rax);
+  if (static_cast<std::int64_t>(r.rax) == kErestartRestartblock && number == SYS_futex) {
+    // What is left of the wait is known to this kernel alone: it is begun anew.
+    r.rax = static_cast<std::uint64_t>(kErestartnointr);
+    return body_->thread.set_registers(r);
+  }
   if (static_cast<std::int64_t>(r.rax) != kErestartsys || number < 0 || restart_from_home_)
     return {};
   const CallArguments arguments{r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9};

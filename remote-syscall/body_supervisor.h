@@ -30,7 +30,7 @@ class BodySupervisor {
   Status on_notification();
   /// Takes up what has happened to the body.
   Status look();
-  /// kReply and kSignal.
+  /// kReply, kSignal and kMaskSet.
   Status on_frame(const Frame& frame);
 
   bool frozen() const { return frozen_; }
@@ -63,6 +63,8 @@ class BodySupervisor {
   Status mirror_sigreturn();
   Status mirror_action(const seccomp_notif& notification);
   Status declare_mask(SignalMask mask);
+  Status await_mask_or_let_through(std::uint64_t id);
+  Status on_mask_set();
 
   Status answer(std::uint64_t id, std::int64_t result);
   Status let_through(std::uint64_t id);
@@ -81,6 +83,9 @@ class BodySupervisor {
   bool stopping_ = false;
   bool ended_ = false;
   bool asked_home_ = false;
+  bool awaits_mask_ = false;
+  bool sleeps_at_home_ = false;     // an interrupted sleep whose rest waits in P
+  std::uint32_t signals_seen_ = 0;  // told by home over this channel
   bool restart_from_home_ = false;  // the last answer was a restart code, for a handler to come
   std::deque<siginfo_t> arrived_;   // during the call, to be queued at its answer
   std::map<int, std::deque<siginfo_t>> queued_;  // sent to the body, not yet delivered there

@@ -66,6 +66,12 @@ Status HollowThread::look() {
   return stop ? handle(*stop) : Status{};
 }
 
+Status HollowThread::await_stop() {
+  if (state_ != State::kParked && state_ != State::kCalling) return {};
+  DROVER_TRY(const Stop stop, thread_.wait());
+  return handle(stop);
+}
+
 Status HollowThread::handle(const Stop& stop) {
   if (stop.gone()) {
     state_ = State::kGone;
@@ -127,31 +133,22 @@ Status HollowThread::cancel() {
 }
 
 Status HollowThread::die(int signal) {
-  DROVER_CHECK(thread_.set_signal_mask(0));
-  if (!at_signal_) {
-    // Not at the delivery of it: have it sent again.
-    DROVER_TRY(Injection injection,
-               Injection::begin(thread_, Injection::Site::kTrapping, scratch_));
-    DROVER_CHECK(injection.call(
-        "tgkill", SYS_tgkill,
-        {static_cast<std::uint64_t>(memory_->pid()), static_cast<std::uint64_t>(thread_.tid()),
-         static_cast<std::uint64_t>(signal)}));
-    DROVER_CHECK(injection.end());
-    DROVER_CHECK(thread_.set_signal_mask(0));
-    DROVER_CHECK(to_pause_loop());
-    DROVER_CHECK(thread_.resume());
-    for (;;) {
-      DROVER_TRY(const Stop stop, thread_.wait());
-      if (stop.gone()) {
-        state_ = State::kGone;
-        wait_status_ = stop.wait_status;
-        return {};
-      }
-      if (stop.kind == Stop::Kind::kSignal && stop.signal == signal) break;
-      DROVER_CHECK(thread_.resume());
+  if (signal == SIGKILL) {
+    kill(memory_->pid(), SIGKILL);
+  } else {
+    if (!at_signal_) {
+      // The end of an injected call is the delivery of a signal: of whichever we say.
+      DROVER_TRY(Injection injection,
+                 Injection::begin(thread_, Injection::Site::kTrapping, scratch_));
+      DROVER_CHECK(memory_->write_record(scratch_.data(), std::array<std::uint64_t, 4>{}));
+      DROVER_CHECK(injection.call(
+          "rt_sigaction", SYS_rt_sigaction,
+          {static_cast<std::uint64_t>(signal), scratch_.data().value(), 0, sizeof(SignalMask)}));
+      DROVER_CHECK(injection.end());
     }
+    DROVER_CHECK(thread_.set_signal_mask(0));
+    DROVER_CHECK(thread_.resume(signal));
   }
-  DROVER_CHECK(thread_.resume(signal));
   for (;;) {
     DROVER_TRY(const Stop stop, thread_.wait());
     if (stop.gone()) {

@@ -44,6 +44,8 @@ class HollowThread {
   Status start(CallRequest& request);
   /// Takes up what has happened to the thread since; never blocks.
   Status look();
+  /// The same, but waits for something to happen.
+  Status await_stop();
   /// The raw result of the call that ended, once. Restart codes mean: cancelled by `stop`, or
   /// by `cancel`.
   std::optional<std::int64_t> take_result();

@@ -6,7 +6,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <string_view>
+
+#include "common/process/memory_map.h"
 
 namespace drover {
 namespace {
@@ -30,13 +33,22 @@ bool opens_a_file(int number) {
   return number == SYS_open || number == SYS_openat || number == SYS_openat2 || number == SYS_creat;
 }
 
-/// Calls that give EINTR for any wake-up by a signal, handled or not (signal(7)).
+}  // namespace
+
+Result<SignalMask> pending_signals(pid_t pid) {
+  DROVER_TRY(const std::string status, read_proc_file("/proc/" + std::to_string(pid) + "/status"));
+  SignalMask pending = 0;
+  for (const char* key : {"\nSigPnd:", "\nShdPnd:"}) {
+    const auto at = status.find(key);
+    if (at != std::string::npos) pending |= std::strtoull(status.c_str() + at + 8, nullptr, 16);
+  }
+  return pending;
+}
+
 bool returns_eintr_unhandled(int number) {
   return number == SYS_epoll_wait || number == SYS_epoll_pwait || number == SYS_epoll_pwait2 ||
          number == SYS_rt_sigtimedwait || number == SYS_semop || number == SYS_semtimedop;
 }
-
-}  // namespace
 
 DefaultAction default_action(int signal) {
   switch (signal) {
@@ -126,12 +138,17 @@ Status HomeServer::on_call(WireReader& reader) {
   const auto sequence = reader.number<std::uint64_t>();
   if (sequence <= call_.sequence) return refusal("a call that was served already came again");
   call_.sequence = sequence;
+  const auto signals_seen = reader.number<std::uint32_t>();
   DROVER_CHECK(call_.request.decode(reader));
   call_.active = true;
   if (recalling_) return reply(CallEnd::kNotStarted, kErestartnointr);
   const CallClass kind =
       classify_call(call_.request.number, call_.request.arguments, memory_->pid());
-  if (kind != CallClass::kForwarded) return reply(CallEnd::kGoHome, 0);
+  if (kind != CallClass::kForwarded && kind != CallClass::kBody) {
+    return reply(CallEnd::kGoHome, 0);
+  }
+  // A signal crossed the call on its way: it comes first.
+  if (signals_seen != signals_told_) return reply(CallEnd::kInterrupted, kErestartnointr);
 
   call_.started = std::chrono::steady_clock::now();
   signal_told_ = false;
@@ -187,8 +204,9 @@ bool HomeServer::opened_own_memory(std::int64_t fd) const {
   const std::string_view path(target, static_cast<std::size_t>(n));
   if (!path.starts_with("/proc/" + pid + "/")) return false;
   const std::string_view name = path.substr(path.rfind('/') + 1);
-  for (const char* own : {"maps", "smaps", "smaps_rollup", "numa_maps", "pagemap", "mem",
-                          "map_files", "clear_refs", "syscall", "stack", "wchan"}) {
+  for (const char* own :
+       {"cmdline", "environ", "auxv", "maps", "smaps", "smaps_rollup", "numa_maps", "pagemap",
+        "mem", "map_files", "clear_refs", "syscall", "stack", "wchan"}) {
     if (name == own) return true;
   }
   return false;
@@ -245,6 +263,7 @@ Status HomeServer::tell_signal(const siginfo_t& info) {
   message.tid = thread_->tid();
   message.info = info;
   signal_told_ = true;
+  ++signals_told_;
   return channel_->send(static_cast<std::uint16_t>(FrameType::kSignal), encode_record(message));
 }
 
@@ -339,7 +358,23 @@ Status HomeServer::on_mask(const MaskMessage& message) {
   DROVER_CHECK(thread_->stop());
   DROVER_CHECK(look());
   if (thread_->state() != HollowThread::State::kStopped) return {};
-  return thread_->thread().set_signal_mask(message.mask);
+  DROVER_CHECK(thread_->thread().set_signal_mask(message.mask));
+  if (message.wants_answer == 0) return {};
+  if (!recalling_) DROVER_CHECK(tell_pending(message.mask));
+  if (thread_->state() == HollowThread::State::kGone) return {};
+  return channel_->send(static_cast<std::uint16_t>(FrameType::kMaskSet), {});
+}
+
+// Lets P run for as long as it takes each signal that is pending and not blocked any more.
+Status HomeServer::tell_pending(SignalMask mask) {
+  while (!event_) {
+    DROVER_TRY(const SignalMask pending, pending_signals(memory_->pid()));
+    if ((pending & ~mask) == 0) return {};
+    DROVER_CHECK(thread_->park());
+    DROVER_CHECK(thread_->await_stop());
+    DROVER_CHECK(look());
+  }
+  return {};
 }
 
 Status HomeServer::on_exit(const ExitMessage& message) {
@@ -369,6 +404,7 @@ Status HomeServer::begin_recall() {
 void HomeServer::attach(SecureChannel& channel) {
   channel_ = &channel;
   call_ = {};
+  signals_told_ = 0;
 }
 
 Status HomeServer::end_recall() {

@@ -77,6 +77,7 @@ class HomeServer {
   Status take_back(const siginfo_t& info);
   Status on_action(const ActionMessage& message);
   Status on_mask(const MaskMessage& message);
+  Status tell_pending(SignalMask mask);
   Status on_exit(const ExitMessage& message);
   Status settle_call(std::int64_t result);
   Status restart_call();
@@ -93,12 +94,19 @@ class HomeServer {
   CallCounters* counters_;
   PendingCall call_;
   bool recalling_ = false;
-  bool signal_told_ = false;  // during the call under way
+  std::uint32_t signals_told_ = 0;  // over this channel
+  bool signal_told_ = false;        // during the call under way
   std::optional<HomeEvent> event_;
   std::vector<siginfo_t> untold_;
   Bytes out_;  // reused: contents of a reply
   std::vector<Piece> pieces_;
 };
+
+/// The signals that wait for a process of one thread (/proc/PID/status).
+Result<SignalMask> pending_signals(pid_t pid);
+
+/// Whether the call gives EINTR for any wake-up by a signal, handled or not (signal(7)).
+bool returns_eintr_unhandled(int number);
 
 /// What the kernel does with a signal whose action is SIG_DFL (signal(7)).
 enum class DefaultAction { kTerminate, kCore, kStop, kIgnore };

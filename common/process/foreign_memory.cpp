@@ -52,6 +52,19 @@ Status ForeignMemory::read(ForeignAddress from, std::span<std::byte> into) const
   return {};
 }
 
+std::size_t ForeignMemory::read_as_process(ForeignAddress from, std::span<std::byte> into) const {
+  iovec local{into.data(), into.size()};
+  iovec remote{reinterpret_cast<void*>(from.value()), into.size()};
+  const ssize_t n = process_vm_readv(pid_, &local, 1, &remote, 1, 0);
+  return n > 0 ? static_cast<std::size_t>(n) : 0;
+}
+
+bool ForeignMemory::write_as_process(ForeignAddress to, ByteView data) const {
+  iovec local{const_cast<std::byte*>(data.data()), data.size()};
+  iovec remote{reinterpret_cast<void*>(to.value()), data.size()};
+  return process_vm_writev(pid_, &local, 1, &remote, 1, 0) == static_cast<ssize_t>(data.size());
+}
+
 Status ForeignMemory::write(ForeignAddress to, ByteView data) const {
   std::size_t done = 0;
   while (done < data.size()) {

@@ -32,6 +32,10 @@ class ForeignMemory {
   /// Writes all of `data`, or fails.
   Status write(ForeignAddress to, ByteView data) const;
 
+  /// The same as the process itself could: without force on pages that it may not touch.
+  std::size_t read_as_process(ForeignAddress from, std::span<std::byte> into) const;
+  bool write_as_process(ForeignAddress to, ByteView data) const;
+
   template <class T>
   Result<T> read_record(ForeignAddress from) const {
     T value{};

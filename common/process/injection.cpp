@@ -26,7 +26,9 @@ Result<Injection> Injection::begin(const TracedThread& thread, Site site,
   Injection injection(thread, site, site_address, return_frame);
   DROVER_TRY(injection.saved_, thread.registers());
   DROVER_TRY(injection.mask_, thread.signal_mask());
-  DROVER_CHECK(thread.set_signal_mask(kAllSignals));
+  // A trap while SIGTRAP is blocked would make the kernel forget the program's action for it.
+  const SignalMask let_through = site == Site::kTrapping ? signal_bit(SIGTRAP) : 0;
+  DROVER_CHECK(thread.set_signal_mask(kAllSignals & ~let_through));
   injection.active_ = true;
   return injection;
 }
@@ -51,7 +53,8 @@ Result<std::int64_t> Injection::raw(long number, std::array<std::uint64_t, 6> a)
   r.rdi = a[0], r.rsi = a[1], r.rdx = a[2], r.r10 = a[3], r.r8 = a[4], r.r9 = a[5];
   r.orig_rax = static_cast<std::uint64_t>(-1);
   r.rip = at_.value();
-  if (site_ == Site::kReturning) r.rsp = frame_.value();
+  // Off any stack of the program's: sigaltstack(2) refuses to change the one in use.
+  r.rsp = site_ == Site::kReturning ? frame_.value() : at_.value();
   for (;;) {
     DROVER_TRY(const std::int64_t result, run_once(r));
     if (!is_restart(result)) return result;

@@ -120,7 +120,7 @@ def job_entry(lab, pid):
     """The job as `mosps` shows it, also for a while after its end."""
     shown = lab.exec(
         HOME_NODE,
-        [str(BUILD / "bin" / "mosps"), "--json", "--all"],
+        [str(BUILD / "bin" / "mosps"), "--json", "--ended"],
         check=False,
         timeout=MOVE_TIMEOUT_S,
     )
