@@ -22,9 +22,7 @@ static void on_usr1(int number) {
 }
 
 // The generator of Knuth's MMIX: the checker computes the same.
-static uint64_t next(uint64_t chain) {
-  return chain * 6364136223846793005u + 1442695040888963407u;
-}
+static uint64_t next(uint64_t chain) { return chain * 6364136223846793005u + 1442695040888963407u; }
 
 static void put(int fd, const char* line, int length) {
   // One write, whole or not at all: a short one is torn and is to be seen as such.
