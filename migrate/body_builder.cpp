@@ -258,7 +258,7 @@ Status BodyBuilder::load(const ProcessState& state, const Identity& identity) {
   DROVER_CHECK(install_filter());
   body_.actions = state.actions;
   body_.clear_child_tid = state.threads.front().clear_child_tid;
-  body_.declared_mask = state.threads.front().mask;
+  body_.declared_mask = state.threads.front().mask_at_home;
   return {};
 }
 
@@ -281,6 +281,10 @@ Status BodyBuilder::load_process(Injection& injection, const ProcessState& state
   if ((identity.amx_permission >> kXfeatureTileData & 1) != 0) {
     DROVER_CHECK(
         injection.call("arch_prctl", SYS_arch_prctl, {kArchReqXcompPerm, kXfeatureTileData}));
+  }
+  for (std::uint64_t bit = 1; bit != 0 && bit <= state.membarrier; bit <<= 1) {
+    if ((state.membarrier & bit) == 0) continue;
+    DROVER_CHECK(injection.call("membarrier", SYS_membarrier, {bit}));
   }
   for (int signal = 1; signal <= kSignalCount; ++signal) {
     const KernelSigaction& action = state.actions[static_cast<std::size_t>(signal - 1)];

@@ -173,6 +173,7 @@ Status ImageReceiver::on_state(ProcessState state) {
   hosted_.memory = state.memory;
   hosted_.auxiliary_vector = state.auxiliary_vector;
   hosted_.personality = state.personality;
+  hosted_.membarrier = state.membarrier;
   hosted_.undelivered = state.undelivered;
   state_ = std::move(state);
   return {};
@@ -254,11 +255,13 @@ Result<std::uint64_t> send_body_image(SecureChannel& channel, Body& body, const 
     DROVER_CHECK(injection.end());
   }
   thread.tid = body.home_pid;
+  thread.mask_at_home = body.declared_mask;
   thread.clear_child_tid = body.clear_child_tid;
   state.memory = hosted.memory;
   state.memory.brk = layout.brk;
   state.auxiliary_vector = hosted.auxiliary_vector;
   state.personality = hosted.personality;
+  state.membarrier = hosted.membarrier;
   state.actions = body.actions;
   state.undelivered = undelivered;
   state.threads.push_back(std::move(thread));

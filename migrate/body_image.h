@@ -21,6 +21,7 @@ struct HostedImage {
   MemoryFields memory;
   Bytes auxiliary_vector;
   std::uint64_t personality = 0;
+  std::uint64_t membarrier = 0;
   std::vector<siginfo_t> undelivered;  // when the image was taken
 };
 

@@ -175,6 +175,7 @@ Result<ThreadState> capture_thread(const TracedThread& thread, const ForeignMemo
   DROVER_TRY(t.registers, thread.registers());
   DROVER_TRY(t.extended_state, thread.extended_state());
   DROVER_TRY(t.mask, thread.signal_mask());
+  t.mask_at_home = t.mask;
   DROVER_TRY(t.name, read_proc_file(proc_path(thread.tid(), "comm")));
   if (!t.name.empty() && t.name.back() == '\n') t.name.pop_back();
   if (syscall(SYS_get_robust_list, thread.tid(), &t.robust_list, &t.robust_list_size) != 0) {
@@ -217,6 +218,10 @@ Result<ProcessState> capture_process(pid_t pid, Injection& leader, const Foreign
   const ByteView auxv_bytes = as_bytes(auxv);
   s.auxiliary_vector.assign(auxv_bytes.begin(), auxv_bytes.end());
   DROVER_TRY(s.personality, leader.call("personality", SYS_personality, {0xffffffff}));
+  constexpr int kMembarrierGetRegistrations = 1 << 9;
+  DROVER_TRY(const std::int64_t barriers,
+             leader.raw(SYS_membarrier, {kMembarrierGetRegistrations}));
+  s.membarrier = barriers > 0 ? static_cast<std::uint64_t>(barriers) : 0;  // older kernels: EINVAL
   for (int signal = 1; signal <= kSignalCount; ++signal) {
     DROVER_CHECK(leader.call("rt_sigaction", SYS_rt_sigaction,
                              {static_cast<std::uint64_t>(signal), 0, scratch.data().value(), 8}));

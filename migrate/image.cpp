@@ -24,6 +24,7 @@ void write_thread(WireWriter& w, const ThreadState& t) {
   w.number(t.tid);
   w.record(t.registers);
   w.number(t.mask);
+  w.number(t.mask_at_home);
   w.record(t.rseq);
   w.number(t.robust_list);
   w.number(t.robust_list_size);
@@ -38,6 +39,7 @@ ThreadState read_thread(WireReader& r) {
   t.tid = r.number<std::int32_t>();
   t.registers = r.record<Registers>();
   t.mask = r.number<SignalMask>();
+  t.mask_at_home = r.number<SignalMask>();
   t.rseq = r.record<RseqRegistration>();
   t.robust_list = r.number<std::uint64_t>();
   t.robust_list_size = r.number<std::uint64_t>();
@@ -202,6 +204,7 @@ Bytes ProcessState::encode() const {
   w.record(memory);
   w.bytes(auxiliary_vector);
   w.number(personality);
+  w.number(membarrier);
   w.record(actions);
   w.number(static_cast<std::uint32_t>(threads.size()));
   for (const ThreadState& t : threads) write_thread(w, t);
@@ -219,6 +222,7 @@ Result<ProcessState> ProcessState::decode(ByteView data) {
   const ByteView auxv = r.bytes(4096);
   s.auxiliary_vector.assign(auxv.begin(), auxv.end());
   s.personality = r.number<std::uint64_t>();
+  s.membarrier = r.number<std::uint64_t>();
   s.actions = r.record<std::array<KernelSigaction, kSignalCount>>();
   const std::uint32_t threads = r.count(sizeof(Registers));
   if (threads > kMaxThreads) return refusal("process state: too many threads");

@@ -133,6 +133,7 @@ struct ThreadState {
   std::int32_t tid = 0;
   Registers registers{};
   SignalMask mask = 0;
+  SignalMask mask_at_home = 0;  // P's: without what a handler blocks while it runs
   RseqRegistration rseq;
   std::uint64_t robust_list = 0;
   std::uint64_t robust_list_size = 0;
@@ -146,6 +147,7 @@ struct ProcessState {
   MemoryFields memory;
   Bytes auxiliary_vector;
   std::uint64_t personality = 0;
+  std::uint64_t membarrier = 0;  // registrations, as MEMBARRIER_CMD_GET_REGISTRATIONS gives them
   std::array<KernelSigaction, kSignalCount> actions{};
   std::vector<ThreadState> threads;
   std::vector<siginfo_t> undelivered;  // reported to the body, not yet delivered there

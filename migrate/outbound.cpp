@@ -134,13 +134,14 @@ Status Outbound::freeze() {
     if (stop.kind == Stop::Kind::kInterrupt) {
       DROVER_TRY(const bool settled, settle_interrupted_call());
       if (settled) break;
-      DROVER_CHECK(thread_.interrupt());
+      // Let go, it stops at the delivery of the signal that waits.
       DROVER_CHECK(thread_.resume());
       frozen_ = false;
       continue;
     }
     if (stop.kind == Stop::Kind::kGroupStop) return refusal("it is stopped by a signal");
     // A signal was on its way: the process takes it before it leaves.
+    DROVER_CHECK(thread_.interrupt());
     DROVER_CHECK(thread_.resume(stop.kind == Stop::Kind::kSignal ? stop.signal : 0));
     frozen_ = false;
   }

@@ -26,6 +26,12 @@ bool answered_by_p(int number) {
          number == SYS_sched_getaffinity;
 }
 
+/// Calls that wait under a signal mask of their own.
+bool has_wait_mask(int number) {
+  return number == SYS_rt_sigsuspend || number == SYS_ppoll || number == SYS_pselect6 ||
+         number == SYS_epoll_pwait || number == SYS_epoll_pwait2;
+}
+
 class BodyReader final : public MemoryReader {
  public:
   explicit BodyReader(const ForeignMemory& memory) : memory_(memory) {}
@@ -119,6 +125,10 @@ Status BodySupervisor::forward(const seccomp_notif& notification) {
     if (s.error().code != 0) return s.error();
     return need_home(notification.data.nr);
   }
+  return send_call();
+}
+
+Status BodySupervisor::send_call() {
   call_.active = true;
   ++call_.sequence;
   WireWriter head;
@@ -331,19 +341,25 @@ Status BodySupervisor::on_reply(ByteView payload) {
 // A handler of the program's came before the call took effect. With the signal pending in the
 // body, the kernel there turns the restart code into EINTR or a restart, as the handler says.
 Status BodySupervisor::interrupted(std::int64_t result) {
+  const bool waits_under_mask = has_wait_mask(call_.request.number);
+  bool delivered = false;
   restart_from_home_ = true;
   DROVER_TRY(const SignalMask mask, actual_mask());
   std::optional<siginfo_t> under_wait_mask;
   while (!arrived_.empty()) {
     const siginfo_t info = arrived_.front();
     arrived_.pop_front();
-    if ((mask & signal_bit(info.si_signo)) != 0 && !under_wait_mask) {
+    const bool blocked = (mask & signal_bit(info.si_signo)) != 0;
+    if (blocked && waits_under_mask && !under_wait_mask) {
       under_wait_mask = info;
-    } else {
-      DROVER_CHECK(queue_signal(info));
+      continue;
     }
+    DROVER_CHECK(queue_signal(info));
+    delivered = delivered || !blocked;
   }
   if (under_wait_mask) return deliver_under_wait_mask(*under_wait_mask, result);
+  // Nothing that the body takes now: the kernel would show it the restart code itself.
+  if (!delivered) return send_call();
   return answer(call_.notification, result);
 }
 
@@ -445,6 +461,7 @@ Status BodySupervisor::on_signal_stop(int signal) {
     message.tid = body_->home_pid;
     return channel_->send(type(FrameType::kNeedHome), encode_record(message));
   }
+  DROVER_CHECK(restart_unseen_call());
   if ((action.flags & SA_RESETHAND) != 0) {
     action = {};
     DROVER_CHECK(
@@ -477,11 +494,15 @@ Status BodySupervisor::wait_frozen() {
   }
   stopping_ = false;
   frozen_ = true;
-  // A call that was stopped before we took it up has not started at home, whatever it is: it
-  // is started again and never seen to be interrupted.
+  return restart_unseen_call();
+}
+
+// A call that was stopped before we took it up has not started at home, whatever it is: it is
+// started again and never seen to be interrupted.
+Status BodySupervisor::restart_unseen_call() {
   DROVER_TRY(Registers r, body_->thread.registers());
   const auto number = static_cast<std::int64_t>(r.orig_rax);
-  if (static_cast<std::int64_t>(r.rax) == kErestartRestartblock && number == SYS_futex) {
+  if (static_cast<std::int64_t>(r.rax) == kErestartRestartblock && number == SYS_futex && frozen_) {
     // What is left of the wait is known to this kernel alone: it is begun anew.
     r.rax = static_cast<std::uint64_t>(kErestartnointr);
     return body_->thread.set_registers(r);

@@ -55,6 +55,8 @@ class BodySupervisor {
   Status dispatch(const seccomp_notif& notification);
   Status forward(const seccomp_notif& notification);
   Status mediate(const seccomp_notif& notification);
+  Status send_call();
+  Status restart_unseen_call();
   Status need_home(int call);
   Status on_reply(ByteView payload);
   Status interrupted(std::int64_t result);

@@ -147,7 +147,13 @@ Status HomeServer::on_call(WireReader& reader) {
   if (kind != CallClass::kForwarded && kind != CallClass::kBody) {
     return reply(CallEnd::kGoHome, 0);
   }
-  // A signal crossed the call on its way: it comes first.
+  // A signal that crossed the call on its way, or was there before it, comes first.
+  if (thread_->state() == HollowThread::State::kParked) {
+    DROVER_CHECK(thread_->stop());
+    DROVER_CHECK(look());
+    if (!call_.active || thread_->state() == HollowThread::State::kGone) return {};
+  }
+  if (event_) return reply(CallEnd::kNotStarted, kErestartnointr);
   if (signals_seen != signals_told_) return reply(CallEnd::kInterrupted, kErestartnointr);
 
   call_.started = std::chrono::steady_clock::now();

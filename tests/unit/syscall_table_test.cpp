@@ -380,9 +380,9 @@ TEST(SyscallTable, LengthsAreTakenFromValues) {
 }
 
 TEST(SyscallTable, TheDocumentsLocalClassIsLocal) {
-  for (const char* name : {"brk", "munmap", "mprotect", "mremap", "rt_sigreturn", "sigaltstack",
-                           "gettimeofday", "time", "sched_yield", "getcpu", "getrandom",
-                           "set_robust_list", "rseq", "set_tid_address", "gettid", "getpid"})
+  for (const char* name :
+       {"brk", "munmap", "mprotect", "mremap", "sigaltstack", "gettimeofday", "time", "sched_yield",
+        "getcpu", "getrandom", "set_robust_list", "rseq", "gettid", "getpid"})
     EXPECT_EQ(class_of(name), CallClass::kLocal) << name;
   for (const char* name :
        {"execve",           "execveat",       "fork",        "vfork", "clone",           "clone3",
@@ -392,6 +392,8 @@ TEST(SyscallTable, TheDocumentsLocalClassIsLocal) {
     EXPECT_EQ(class_of(name), CallClass::kComeHome) << name;
   EXPECT_EQ(class_of("rt_sigprocmask"), CallClass::kBoth);
   EXPECT_EQ(class_of("rt_sigaction"), CallClass::kBoth);
+  EXPECT_EQ(class_of("rt_sigreturn"), CallClass::kBoth);
+  EXPECT_EQ(class_of("set_tid_address"), CallClass::kBoth);
   EXPECT_EQ(class_of("sched_setaffinity"), CallClass::kBody);
   EXPECT_EQ(class_of("exit_group"), CallClass::kExit);
 }
