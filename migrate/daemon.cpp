@@ -1,9 +1,10 @@
 #include "migrate/daemon.h"
 
 #include <fmt/format.h>
-#include <signal.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
+
+#include <csignal>
 
 #include "common/durable_file.h"
 #include "common/log.h"
@@ -79,7 +80,7 @@ Status Daemon::start() {
 Status Daemon::run() {
   log_info("node {} is up: data port {}, control port {}", settings_.node, data_port_->port(),
            bus_->port());
-  const Status ran = loop_->run();
+  Status ran = loop_->run();
   places_->abandon();
   return ran;
 }

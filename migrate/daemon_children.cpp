@@ -1,8 +1,9 @@
 #include "migrate/daemon_children.h"
 
-#include <signal.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
+
+#include <csignal>
 
 namespace drover {
 

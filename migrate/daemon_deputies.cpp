@@ -1,7 +1,8 @@
 #include "migrate/daemon_deputies.h"
 
-#include <signal.h>
 #include <sys/wait.h>
+
+#include <csignal>
 
 #include "common/log.h"
 #include "migrate/messages.h"

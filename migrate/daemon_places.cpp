@@ -1,10 +1,10 @@
 #include "migrate/daemon_places.h"
 
 #include <fmt/format.h>
-#include <signal.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include <csignal>
 #include <fstream>
 #include <iterator>
 

@@ -1,8 +1,8 @@
 // migrated: the daemon that owns this node's jobs and guests.
-#include <signal.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 

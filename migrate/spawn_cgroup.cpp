@@ -1,12 +1,12 @@
 #include "migrate/spawn_cgroup.h"
 
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <charconv>
+#include <csignal>
 #include <fstream>
 #include <sstream>
 
