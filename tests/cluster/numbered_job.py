@@ -1,9 +1,9 @@
 """programs/numbers as a job in a lab: what it prints is checked line by line as it comes."""
 
+import os
 import re
 import threading
 import time
-from pathlib import Path
 
 from lab import BIN, wait_until
 
@@ -41,12 +41,15 @@ class NumberedJob:
         self.problem = None
         self.ended = None  # the number in the line "end", when it has come
         script = 'echo $$; exec "$@"'
+        # Held open here, as a terminal would be: what is said after the job's end comes too.
+        reader, self._error_writer = os.pipe()
         self.process = lab.popen(node, ["env", f"EVERY_MS={every_ms}", *runner, "sh", "-c",
-                                        script, "sh", PROGRAMS / "numbers", *args], user=user)
+                                        script, "sh", PROGRAMS / "numbers", *args], user=user,
+                                 stderr=self._error_writer)
         self.pid = int(self.process.stdout.readline())
         self.error = ""
         self._threads = [threading.Thread(target=self._read, daemon=True),
-                         threading.Thread(target=self._read_error, daemon=True)]
+                         threading.Thread(target=self._read_error, args=[reader], daemon=True)]
         for thread in self._threads:
             thread.start()
 
@@ -62,9 +65,10 @@ class NumberedJob:
         except (AssertionError, ValueError) as problem:
             self.problem = problem
 
-    def _read_error(self):
-        for line in self.process.stderr:
-            self.error += line
+    def _read_error(self, reader):
+        with os.fdopen(reader, errors="replace") as lines:
+            for line in lines:
+                self.error += line
 
     def check(self):
         if self.problem:
@@ -81,12 +85,12 @@ class NumberedJob:
         self.check()
         assert self.lines.count >= goal, f"it ended ({self.process.returncode}): {self.error}"
 
-    def migrate(self, target, check=True, timeout=60):
+    def migrate(self, target, check=True, timeout=60, user=None):
         """Asks for a move to be made, again while only the moment is bad."""
         deadline = time.monotonic() + timeout
         while True:
             done = self.lab.exec(self.node, ["mosmigrate", self.pid, target], check=False,
-                                 timeout=timeout)
+                                 timeout=timeout, user=user)
             bad_moment = done.returncode == 1 and ASK_AGAIN.search(done.stderr)
             if not bad_moment or time.monotonic() > deadline:
                 break
@@ -104,6 +108,10 @@ class NumberedJob:
         return self.ended
 
     def join(self):
+        """Waits until all that it printed has been read and checked."""
+        if self._error_writer is not None:
+            os.close(self._error_writer)
+            self._error_writer = None
         for thread in self._threads:
             thread.join(timeout=10)
         self.check()
@@ -118,8 +126,3 @@ def check_shared_file(text, job_lines):
         of[who].take(rest)
     assert of["job"].count == job_lines
     return of["child"].count
-
-
-def log_of(lab, node):
-    """A node's migrated log, read from outside."""
-    return Path(f"/proc/{lab.status()[node]['init']}/root/var/log/drover/migrated.log")
