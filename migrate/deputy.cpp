@@ -69,7 +69,12 @@ int Deputy::run() {
     return 1;
   }
   move_began_ = Clock::now();
+  pid_ = order.outbound().pid();
   const Status began = begin(order.outbound(), std::move((*first)->fds.front()));
+  if (!began && committed_) {
+    lost(began.error());
+    return 1;
+  }
   report_move(home_node_, order.outbound().target(), began, "asked");
   if (!began) return 1;
   if (auto s = serve(); !s) lost(s.error());
@@ -104,6 +109,7 @@ Status Deputy::begin(const order::Outbound& order, OwnedFd socket) {
   Outbound outbound(order.pid(), job_, home_node_, *channel_);
   auto away = outbound.make();
   figures_ = outbound.figures();
+  committed_ = outbound.committed();
   if (!away) return away.error();
   process_ = *std::move(away);
   server_.emplace(*process_->thread, process_->memory, *channel_, process_->actions, counters_);
@@ -234,9 +240,38 @@ void Deputy::come_home(const std::string& reason, const std::optional<siginfo_t>
 
 void Deputy::stay(const Error& why) {
   log_error("job {}: {}", job_, why.message());
-  Status status = channel_->send(type(FrameType::kImageRefused), {});
+  Status status = await_answer();
+  if (done_) return;
+  if (status) status = channel_->send(type(FrameType::kImageRefused), {});
   if (status) status = server_->end_recall();
   if (!status) lost(status.error());
+}
+
+// A guest that was told to leave answers once; what it had sent until then is of no use now.
+Status Deputy::await_answer() {
+  while (answer_due_) {
+    DROVER_TRY(const Frame frame, channel_->receive_within(kImagePatience));
+    heard_ = Clock::now();
+    if (is_answer(frame)) break;
+    const auto kind = static_cast<FrameType>(frame.type);
+    if (kind == FrameType::kLayout || kind == FrameType::kPages || kind == FrameType::kState ||
+        kind == FrameType::kNeedHome) {
+      continue;
+    }
+    DROVER_CHECK(on_body_frame(frame));
+    const auto event = server_->take_event();
+    if (event && event->kind == HomeEvent::Kind::kEnded) return on_event(*event);
+  }
+  return {};
+}
+
+bool Deputy::is_answer(const Frame& frame) {
+  const auto kind = static_cast<FrameType>(frame.type);
+  if (kind != FrameType::kImageEnd && kind != FrameType::kImageSent && kind != FrameType::kFailed) {
+    return false;
+  }
+  answer_due_ = false;
+  return true;
 }
 
 Status Deputy::rebuild_at_home(const std::optional<siginfo_t>& raise) {
@@ -245,6 +280,7 @@ Status Deputy::rebuild_at_home(const std::optional<siginfo_t>& raise) {
   DROVER_CHECK(fault_point("deputy.home.call-settled"));
   const auto stopped_at = Clock::now();
   DROVER_CHECK(channel_->send(type(FrameType::kRecall), {}));
+  answer_due_ = true;
   DROVER_CHECK(fault_point("deputy.home.recalled"));
 
   HomeRebuild rebuild(*process_->thread, process_->memory, process_->contents,
@@ -260,13 +296,16 @@ Status Deputy::rebuild_at_home(const std::optional<siginfo_t>& raise) {
   DROVER_CHECK(fault_point("deputy.home.loaded"));
   DROVER_CHECK(rebuild.finish(state));
   figures_.freeze = Clock::now() - stopped_at;
-  return fault_point("deputy.home.resumed");
+  // It runs at home: nothing can fail any more.
+  static_cast<void>(fault_point("deputy.home.resumed"));
+  return {};
 }
 
 Status Deputy::take_image(HomeRebuild& rebuild, ProcessState& state) {
   std::optional<Layout> layout;
   for (;;) {
     DROVER_TRY(const Frame frame, channel_->receive_within(kImagePatience));
+    if (is_answer(frame) && frame.type == type(FrameType::kFailed)) return failure_of(frame);
     switch (static_cast<FrameType>(frame.type)) {
       case FrameType::kLayout: {
         DROVER_TRY(layout, Layout::decode(frame.payload));
@@ -325,7 +364,9 @@ void Deputy::hop(const order::Hop& order, OwnedFd socket) {
     if (auto s = server_->end_recall(); !s) lost(s.error());
     return;
   }
+  const std::uint64_t epoch = std::exchange(epoch_, order.epoch());
   report_move(from, order.target(), outcome, "asked");
+  epoch_ = epoch;
   if (target) static_cast<void>(target->close());
   stay(outcome.error());
 }
@@ -346,6 +387,7 @@ Status Deputy::hop_to(const order::Hop& order, SecureChannel& target) {
   DROVER_CHECK(server_->begin_recall());
   const auto stopped_at = Clock::now();
   DROVER_CHECK(channel_->send(type(FrameType::kHop), hop_order.encode()));
+  answer_due_ = true;
   DROVER_CHECK(fault_point("deputy.hop.ordered"));
   DROVER_CHECK(await_hop(target));
   if (done_) return {};
@@ -362,8 +404,11 @@ Status Deputy::await_hop(SecureChannel& target) {
     if (answer && answer->type == type(FrameType::kReady)) return {};
     if (answer && answer->type == type(FrameType::kFailed)) return failure_of(*answer);
     DROVER_TRY(const std::optional<Frame> frame, channel_->receive());
-    if (frame && frame->type == type(FrameType::kFailed)) return failure_of(*frame);
-    if (frame && frame->type != type(FrameType::kNeedHome)) DROVER_CHECK(on_body_frame(*frame));
+    const bool answered = frame && is_answer(*frame);
+    if (answered && frame->type == type(FrameType::kFailed)) return failure_of(*frame);
+    if (frame && !answered && frame->type != type(FrameType::kNeedHome)) {
+      DROVER_CHECK(on_body_frame(*frame));
+    }
     const auto event = server_->take_event();
     if (event && event->kind == HomeEvent::Kind::kEnded) return on_event(*event);
     DROVER_CHECK(beat());
@@ -444,19 +489,18 @@ void Deputy::lost(const Error& why) {
   log_error("job {}: {}", job_, text);
   tell_user(text);
   int status = 0;
-  kill(process_->pid, SIGKILL);
-  while (waitpid(process_->pid, &status, __WALL) > 0 && !WIFEXITED(status) &&
-         !WIFSIGNALED(status)) {
+  kill(pid_, SIGKILL);
+  while (waitpid(pid_, &status, __WALL) > 0 && !WIFEXITED(status) && !WIFSIGNALED(status)) {
   }
   report_ended(status, text);
   done_ = true;
 }
 
 void Deputy::tell_user(const std::string& text) const {
-  const OwnedFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, process_->pid, 0)));
+  const OwnedFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid_, 0)));
   const OwnedFd err(static_cast<int>(syscall(SYS_pidfd_getfd, pidfd.get(), STDERR_FILENO, 0)));
   if (!err) return;
-  const std::string line = "drover: " + std::to_string(process_->pid) + ": " + text + "\n";
+  const std::string line = "drover: " + std::to_string(pid_) + ": " + text + "\n";
   if (write(err.get(), line.data(), line.size()) < 0) log_warn("cannot tell the job's user");
 }
 

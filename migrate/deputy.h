@@ -42,6 +42,8 @@ class Deputy {
   Status await_hop(SecureChannel& target);
   Status commit_hop(SecureChannel& target);
   void stay(const Error& why);
+  Status await_answer();
+  bool is_answer(const Frame& frame);
 
   Result<SecureChannel> open_channel(OwnedFd socket, const std::string& key, std::uint64_t epoch);
   void report_move(const std::string& from, const std::string& to, const Status& outcome,
@@ -53,6 +55,9 @@ class Deputy {
 
   LocalSocket control_;
   bool control_open_ = true;
+  pid_t pid_ = -1;
+  bool committed_ = false;
+  bool answer_due_ = false;  // of a guest that was told to leave
   std::string home_node_;
   std::string job_;
   std::string where_;

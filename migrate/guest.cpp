@@ -244,24 +244,35 @@ Status Guest::serve_home_frames() {
   }
 }
 
+// Whoever was told to leave answers once, kImageEnd, kImageSent or kFailed, and stays frozen
+// until it hears what became of its image.
 Status Guest::leave_for_home() {
-  DROVER_CHECK(fault_point("guest.leave.asked"));
-  DROVER_CHECK(supervisor_->freeze());
-  if (supervisor_->ended()) return {};
-  DROVER_CHECK(fault_point("guest.leave.frozen"));
-  const auto sent = send_body_image(*home_, *body_, hosted_, supervisor_->undelivered(),
-                                    /*with_contents=*/false);
-  if (!sent) return sent.error();
+  const Status left = [&]() -> Status {
+    DROVER_CHECK(fault_point("guest.leave.asked"));
+    DROVER_CHECK(supervisor_->freeze());
+    if (supervisor_->ended()) return {};
+    DROVER_CHECK(fault_point("guest.leave.frozen"));
+    const auto sent = send_body_image(*home_, *body_, hosted_, supervisor_->undelivered(),
+                                      /*with_contents=*/false);
+    return sent ? Status{} : Status(sent.error());
+  }();
   heard_ = Clock::now();
-  return fault_point("guest.leave.image-sent");
+  if (left) return supervisor_->ended() ? Status{} : fault_point("guest.leave.image-sent");
+  return say_failed(left.error());
+}
+
+Status Guest::say_failed(const Error& why) {
+  WireWriter w;
+  w.text(why.message());
+  return home_->send(type(FrameType::kFailed), w.data());
 }
 
 Status Guest::leave_for(const HopOrder& order) {
-  DROVER_CHECK(fault_point("guest.leave.asked"));
-  DROVER_CHECK(supervisor_->freeze());
-  if (supervisor_->ended()) return {};
-  DROVER_CHECK(fault_point("guest.leave.frozen"));
-  const auto sent = [&]() -> Status {
+  const Status left = [&]() -> Status {
+    DROVER_CHECK(fault_point("guest.leave.asked"));
+    DROVER_CHECK(supervisor_->freeze());
+    if (supervisor_->ended()) return {};
+    DROVER_CHECK(fault_point("guest.leave.frozen"));
     DROVER_TRY(SecureChannel target, dial(order));
     DROVER_CHECK(fault_point("guest.leave.connected"));
     const auto bytes = send_body_image(target, *body_, hosted_, supervisor_->undelivered(), true);
@@ -269,11 +280,10 @@ Status Guest::leave_for(const HopOrder& order) {
     return target.close();
   }();
   heard_ = Clock::now();
-  if (sent) return fault_point("guest.leave.image-sent");
-  // Home hears of it and lets the body go on here, or has lost us both.
-  WireWriter w;
-  w.text(sent.error().message());
-  return home_->send(type(FrameType::kFailed), w.data());
+  if (supervisor_->ended()) return {};
+  if (!left) return say_failed(left.error());
+  DROVER_CHECK(home_->send(type(FrameType::kImageSent), {}));
+  return fault_point("guest.leave.image-sent");
 }
 
 Result<order::GuestOrder> Guest::next_order(std::vector<OwnedFd>& fds,

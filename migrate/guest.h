@@ -29,6 +29,7 @@ class Guest {
   Status serve_home_frames();
   Status leave_for_home();
   Status leave_for(const HopOrder& order);
+  Status say_failed(const Error& why);
   Status beat();
   Result<SecureChannel> dial(const HopOrder& order);
   Result<order::GuestOrder> next_order(std::vector<OwnedFd>& fds,

@@ -219,8 +219,35 @@ Status HomeRebuild::load(const ProcessState& state, const std::vector<siginfo_t>
   t.name.copy(name.data(), name.size() - 1);
   DROVER_CHECK(memory_->write_record(at, name));
   DROVER_CHECK(injection.call("prctl(PR_SET_NAME)", SYS_prctl, {PR_SET_NAME, at.value()}));
-  for (const siginfo_t& info : signals) DROVER_CHECK(requeue(injection, info));
+  DROVER_CHECK(requeue_in_order(injection, signals));
   return injection.end();
+}
+
+// What was taken from P came before what waits in P now: the younger ones step back.
+Status HomeRebuild::requeue_in_order(Injection& injection, const std::vector<siginfo_t>& signals) {
+  SignalMask taken = 0;
+  for (const siginfo_t& info : signals) taken |= signal_bit(info.si_signo);
+  if (taken == 0) return {};
+  struct {
+    SignalMask set;
+    timespec at_once;
+    siginfo_t info;
+  } wait{taken, {0, 0}, {}};
+  const ForeignAddress at = thread_->scratch().data();
+  const ForeignAddress info_at = at + offsetof(decltype(wait), info);
+  std::vector<siginfo_t> all = signals;
+  DROVER_CHECK(memory_->write_record(at, wait));
+  for (;;) {
+    DROVER_TRY(const std::int64_t signal,
+               injection.raw(SYS_rt_sigtimedwait,
+                             {at.value(), info_at.value(),
+                              (at + offsetof(decltype(wait), at_once)).value(), sizeof taken}));
+    if (signal <= 0) break;
+    DROVER_TRY(const auto info, memory_->read_record<siginfo_t>(info_at));
+    all.push_back(info);
+  }
+  for (const siginfo_t& info : all) DROVER_CHECK(requeue(injection, info));
+  return {};
 }
 
 Status HomeRebuild::requeue(Injection& injection, const siginfo_t& info) {

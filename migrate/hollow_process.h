@@ -42,6 +42,7 @@ class HomeRebuild {
   bool same_backing(ForeignAddress at, const MemoryArea& have, const Area& want) const;
   Status grow_stack(Injection& injection, const Layout& layout,
                     const std::vector<MemoryArea>& areas);
+  Status requeue_in_order(Injection& injection, const std::vector<siginfo_t>& signals);
   Status requeue(Injection& injection, const siginfo_t& info);
   Result<std::vector<MemoryArea>> areas() const;
 

@@ -39,6 +39,8 @@ class Outbound {
   /// runs where it was.
   Result<std::unique_ptr<AwayProcess>> make();
   const MoveFigures& figures() const { return figures_; }
+  /// The body may run: there is no way back.
+  bool committed() const { return committed_; }
 
  private:
   Status seize();

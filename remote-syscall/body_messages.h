@@ -39,6 +39,7 @@ enum class FrameType : std::uint16_t {
   kRecall,        // deputy: stop the body and send its image home
   kHop,           // deputy: stop the body and send its image to another guest: HopOrder
   kImageRefused,  // the image could not be taken where it was sent: the body goes on
+  kImageSent,     // guest: a hop's image has gone; kFailed: it has not
   kDiscard,       // the body is no longer needed
   kHeartbeat,     // both ways
 

@@ -357,7 +357,11 @@ Status BodySupervisor::interrupted(std::int64_t result) {
     DROVER_CHECK(queue_signal(info));
     delivered = delivered || !blocked;
   }
-  if (under_wait_mask) return deliver_under_wait_mask(*under_wait_mask, result);
+  // Under its own mask the call would have found the signal at once.
+  if (under_wait_mask) {
+    const bool begun = result != kErestartnointr;
+    return deliver_under_wait_mask(*under_wait_mask, begun ? result : kErestartnohand);
+  }
   // Nothing that the body takes now: the kernel would show it the restart code itself.
   if (!delivered) return send_call();
   return answer(call_.notification, result);

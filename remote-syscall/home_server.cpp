@@ -415,7 +415,11 @@ void HomeServer::attach(SecureChannel& channel) {
 
 Status HomeServer::end_recall() {
   recalling_ = false;
-  for (const siginfo_t& info : take_untold()) DROVER_CHECK(tell_signal(info));
+  DROVER_TRY(const SignalMask mask, thread_->thread().signal_mask());
+  for (const siginfo_t& info : take_untold()) {
+    const bool blocked = (mask & signal_bit(info.si_signo)) != 0;
+    DROVER_CHECK(blocked ? take_back(info) : tell_signal(info));
+  }
   return rest();
 }
 

@@ -159,6 +159,8 @@ def run_moved(lab, program, rounds, seed):
             if job.ended() or pid is None or time.monotonic() - start > END_TIMEOUT_S:
                 break
             entry = move(lab, pid, target)
+            if entry[2].endswith("already") and program.may_come_home:
+                continue  # It has come home by itself.
             if entry[2] and job.ends_within(1.0):
                 break  # The order met the program's end.
             moves.append(entry)

@@ -143,7 +143,7 @@ def test_moved(name, native_runs, moved_runs):
 def check_counters(program, moved, told):
     """Equal output proves little if nothing happened away: the deputy's own counters must agree."""
     assert moved.job is not None, f"mosps does not know the job any more; {told}"
-    assert moved.job["nmigs"] >= FEWEST_MOVES and moved.job["away_ns"] > 0, told
+    assert moved.job["moves"] >= FEWEST_MOVES and moved.job["away_s"] > 0, told
     for call in program.calls("forwarded"):
         served, forced_home = moved.call(call)
         assert served > 0, f"{call} was never served while away; {told}"
