@@ -118,6 +118,13 @@ class Subject:
         freeze, total, megabytes = map(float, found.groups()[2:])
         return {"freeze_ms": freeze, "total_ms": total, "megabytes": megabytes}
 
+    def must_be_on(self, node):
+        """What was just measured was measured there: no call has brought it home meanwhile."""
+        jobs = json.loads(self.lab.out("n1", ["mosps", "--json"]))
+        where = [job["where"] for job in jobs if job["pid"] == self.pid]
+        if where != [node]:
+            raise RuntimeError(f"process {self.pid} should be on {node}, but is on {where}")
+
     def end(self):
         self.lab.exec("n1", ["kill", "-KILL", self.pid], check=False)
         self.process.wait(timeout=20)
