@@ -34,7 +34,8 @@ class Sequence:
 class NumberedJob:
     """The job, its standard output read and checked by a thread."""
 
-    def __init__(self, lab, *args, node="n1", user=None, every_ms=2, runner=("mosrun",)):
+    def __init__(self, lab, *args, node="n1", user=None, every_ms=2, ballast_mb=0,
+                 options=()):
         self.lab = lab
         self.node = node
         self.lines = Sequence()
@@ -43,7 +44,8 @@ class NumberedJob:
         script = 'echo $$; exec "$@"'
         # Held open here, as a terminal would be: what is said after the job's end comes too.
         reader, self._error_writer = os.pipe()
-        self.process = lab.popen(node, ["env", f"EVERY_MS={every_ms}", *runner, "sh", "-c",
+        self.process = lab.popen(node, ["env", f"EVERY_MS={every_ms}",
+                                        f"BALLAST_MB={ballast_mb}", "mosrun", *options, "sh", "-c",
                                         script, "sh", PROGRAMS / "numbers", *args], user=user,
                                  stderr=self._error_writer)
         self.pid = int(self.process.stdout.readline())

@@ -3,6 +3,7 @@
 // Each line carries a number that follows from all before it, so that memory that was lost or
 // came twice shows too. With SHARED, a child that stays where it was started writes into that
 // file as well, through the same open file and so with the same offset; neither says where.
+// EVERY_MS is the pause between two lines, BALLAST_MB memory that it holds on to and checks.
 // Lines: "NUMBER CHAIN" on stdout, "WHO NUMBER CHAIN" in the file.
 #include <fcntl.h>
 #include <poll.h>
@@ -45,7 +46,15 @@ static void child(int shared, int parent) {
   }
 }
 
+static size_t ballast_words(void) {
+  const char* mb = getenv("BALLAST_MB");
+  return mb ? (size_t)atol(mb) * (1024 * 1024 / sizeof(uint64_t)) : 0;
+}
+
 int main(int argc, char** argv) {
+  const size_t words = ballast_words();
+  uint64_t* ballast = calloc(words + 1, sizeof *ballast);
+  for (size_t i = 0; i < words; ++i) ballast[i] = i * 2654435761u + 1;
   const char* every = getenv("EVERY_MS");
   const long ms = every ? atol(every) : 2;
   int shared = -1;
@@ -73,6 +82,8 @@ int main(int argc, char** argv) {
     chain = next(chain);
     pause_ms(ms);
   }
+  for (size_t i = 0; i < words; ++i)
+    if (ballast[i] != i * 2654435761u + 1) return 6;
   int status = 0;
   if (shared >= 0) {
     close(alive[1]);
