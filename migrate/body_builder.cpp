@@ -249,7 +249,7 @@ Status BodyBuilder::load(const ProcessState& state, const Identity& identity) {
   {
     DROVER_TRY(Injection injection,
                Injection::begin(body_.thread, Injection::Site::kTrapping, body_.scratch));
-    DROVER_CHECK(load_process(injection, state, identity));
+    DROVER_CHECK(load_process(injection, state));
     DROVER_CHECK(load_thread(injection, state.threads.front()));
     DROVER_CHECK(injection.call("close_range", SYS_close_range, {0, ~0U, 0}));
     DROVER_CHECK(injection.end());
@@ -262,8 +262,7 @@ Status BodyBuilder::load(const ProcessState& state, const Identity& identity) {
   return {};
 }
 
-Status BodyBuilder::load_process(Injection& injection, const ProcessState& state,
-                                 const Identity& identity) {
+Status BodyBuilder::load_process(Injection& injection, const ProcessState& state) {
   const ForeignAddress at = body_.scratch.data();
   const ForeignAddress auxv_at = at + 512;
   struct {
@@ -278,7 +277,7 @@ Status BodyBuilder::load_process(Injection& injection, const ProcessState& state
   DROVER_CHECK(injection.call("prctl(PR_SET_MM_MAP)", SYS_prctl,
                               {PR_SET_MM, PR_SET_MM_MAP, at.value(), sizeof map, 0}));
   DROVER_CHECK(injection.call("personality", SYS_personality, {state.personality}));
-  if ((identity.amx_permission >> kXfeatureTileData & 1) != 0) {
+  if ((state.extended_permission >> kXfeatureTileData & 1) != 0) {
     DROVER_CHECK(
         injection.call("arch_prctl", SYS_arch_prctl, {kArchReqXcompPerm, kXfeatureTileData}));
   }

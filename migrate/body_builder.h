@@ -55,7 +55,7 @@ class BodyBuilder {
   Status advise(Injection& injection, const Area& area);
   Status note_mappings(const Layout& layout);
   Result<std::int64_t> receive_fd(Injection& injection, const OwnedFd& fd);
-  Status load_process(Injection& injection, const ProcessState& state, const Identity& identity);
+  Status load_process(Injection& injection, const ProcessState& state);
   Status load_thread(Injection& injection, const ThreadState& thread);
   Status confine_cpus(std::uint32_t possible_cpus);
   Status install_filter();

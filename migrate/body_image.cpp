@@ -173,6 +173,7 @@ Status ImageReceiver::on_state(ProcessState state) {
   hosted_.memory = state.memory;
   hosted_.auxiliary_vector = state.auxiliary_vector;
   hosted_.personality = state.personality;
+  hosted_.extended_permission = state.extended_permission;
   hosted_.membarrier = state.membarrier;
   hosted_.undelivered = state.undelivered;
   state_ = std::move(state);
@@ -236,8 +237,8 @@ Result<std::uint64_t> send_origin(SecureChannel& channel, const HostedImage& hos
 }  // namespace
 
 Result<std::uint64_t> send_body_image(SecureChannel& channel, Body& body, const HostedImage& hosted,
-                                      const std::vector<siginfo_t>& undelivered,
-                                      bool with_contents) {
+                                      const std::vector<siginfo_t>& undelivered, bool with_contents,
+                                      const SignOfLife& alive) {
   DROVER_TRY(auto all, read_memory_areas(body.pid));
   DROVER_TRY(const ForeignRange vdso, find_vdso(all));
   DROVER_TRY(ThreadState thread, capture_thread(body.thread, body.memory, vdso));
@@ -261,6 +262,7 @@ Result<std::uint64_t> send_body_image(SecureChannel& channel, Body& body, const 
   state.memory.brk = layout.brk;
   state.auxiliary_vector = hosted.auxiliary_vector;
   state.personality = hosted.personality;
+  state.extended_permission = hosted.extended_permission;
   state.membarrier = hosted.membarrier;
   state.actions = body.actions;
   state.undelivered = undelivered;
@@ -272,7 +274,7 @@ Result<std::uint64_t> send_body_image(SecureChannel& channel, Body& body, const 
   }
   DROVER_CHECK(channel.send(type(FrameType::kLayout), layout.encode()));
   DROVER_TRY(const std::uint64_t pages,
-             send_pages(channel, body.memory, *body.pages, layout.areas));
+             send_pages(channel, body.memory, *body.pages, layout.areas, {}, alive));
   DROVER_CHECK(channel.send(type(FrameType::kState), state.encode()));
   DROVER_CHECK(channel.send(type(FrameType::kImageEnd), {}));
   return sent + pages;

@@ -7,6 +7,7 @@
 #include "common/secure_channel.h"
 #include "migrate/body_builder.h"
 #include "migrate/image.h"
+#include "migrate/page_stream.h"
 #include "migrate/sandbox.h"
 
 namespace drover {
@@ -21,6 +22,7 @@ struct HostedImage {
   MemoryFields memory;
   Bytes auxiliary_vector;
   std::uint64_t personality = 0;
+  std::uint64_t extended_permission = 0;
   std::uint64_t membarrier = 0;
   std::vector<siginfo_t> undelivered;  // when the image was taken
 };
@@ -67,7 +69,7 @@ class ImageReceiver {
 /// Sends the image of a frozen body. With `with_contents`, identity and file contents too: for
 /// another guest; home has those.
 Result<std::uint64_t> send_body_image(SecureChannel& channel, Body& body, const HostedImage& hosted,
-                                      const std::vector<siginfo_t>& undelivered,
-                                      bool with_contents);
+                                      const std::vector<siginfo_t>& undelivered, bool with_contents,
+                                      const SignOfLife& alive = {});
 
 }  // namespace drover

@@ -218,6 +218,12 @@ Result<ProcessState> capture_process(pid_t pid, Injection& leader, const Foreign
   const ByteView auxv_bytes = as_bytes(auxv);
   s.auxiliary_vector.assign(auxv_bytes.begin(), auxv_bytes.end());
   DROVER_TRY(s.personality, leader.call("personality", SYS_personality, {0xffffffff}));
+  constexpr int kArchGetXcompPerm = 0x1022;
+  const ForeignAddress at = scratch.data();
+  DROVER_TRY(const std::int64_t known, leader.raw(SYS_arch_prctl, {kArchGetXcompPerm, at.value()}));
+  if (known == 0) {  // else a kernel without AMX
+    DROVER_TRY(s.extended_permission, memory.read_record<std::uint64_t>(at));
+  }
   constexpr int kMembarrierGetRegistrations = 1 << 9;
   DROVER_TRY(const std::int64_t barriers,
              leader.raw(SYS_membarrier, {kMembarrierGetRegistrations}));

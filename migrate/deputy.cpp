@@ -21,7 +21,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr std::chrono::seconds kHandshake{10};
 constexpr std::chrono::seconds kImagePatience{20};
-constexpr std::chrono::seconds kHopPatience{60};
+constexpr std::chrono::minutes kHopPatience{10};
 constexpr std::chrono::seconds kRunPatience{5};
 constexpr std::chrono::milliseconds kDeafPatience{1};
 
@@ -401,6 +401,7 @@ Status Deputy::await_hop(SecureChannel& target) {
   const auto deadline = Clock::now() + kHopPatience;
   while (Clock::now() < deadline) {
     DROVER_TRY(const std::optional<Frame> answer, target.receive());
+    if (answer && answer->type == type(FrameType::kHeartbeat)) continue;
     if (answer && answer->type == type(FrameType::kReady)) return {};
     if (answer && answer->type == type(FrameType::kFailed)) return failure_of(*answer);
     DROVER_TRY(const std::optional<Frame> frame, channel_->receive());
@@ -423,7 +424,10 @@ Status Deputy::commit_hop(SecureChannel& target) {
   const auto run = [&]() -> Status {
     DROVER_CHECK(target.send(type(FrameType::kCommit), {}));
     DROVER_CHECK(fault_point("deputy.hop.commit-sent"));
-    DROVER_TRY(const Frame answer, target.receive_within(kRunPatience));
+    Frame answer;
+    do {
+      DROVER_TRY(answer, target.receive_within(kRunPatience));
+    } while (answer.type == type(FrameType::kHeartbeat));
     if (answer.type == type(FrameType::kFailed)) return failure_of(answer);
     if (answer.type != type(FrameType::kRunning)) return refusal("unexpected answer of the guest");
     return {};

@@ -128,6 +128,7 @@ Status Guest::take_image() {
       DROVER_TRY(source, accept_source(expected));
       continue;
     }
+    if (source) DROVER_CHECK(say_alive());
     auto complete = receiver.on_frame(frame, from);
     if (!complete) {
       // Whoever sends it must not wait for an answer that will not come.
@@ -190,6 +191,14 @@ Status Guest::serve() {
     if ((ready[1].revents & POLLIN) != 0) DROVER_CHECK(supervisor_->on_notification());
   }
   return {};
+}
+
+// During long work that home sees nothing of.
+Status Guest::say_alive() {
+  const auto now = Clock::now();
+  if (now - beaten_ < kHeartbeatPeriod) return {};
+  beaten_ = now;
+  return home_->send(type(FrameType::kHeartbeat), encode_record(GuestHeartbeat{body_cpu_ns()}));
 }
 
 Status Guest::beat() {
@@ -275,7 +284,8 @@ Status Guest::leave_for(const HopOrder& order) {
     DROVER_CHECK(fault_point("guest.leave.frozen"));
     DROVER_TRY(SecureChannel target, dial(order));
     DROVER_CHECK(fault_point("guest.leave.connected"));
-    const auto bytes = send_body_image(target, *body_, hosted_, supervisor_->undelivered(), true);
+    const auto bytes = send_body_image(target, *body_, hosted_, supervisor_->undelivered(), true,
+                                       [this] { return say_alive(); });
     if (!bytes) return bytes.error();
     return target.close();
   }();

@@ -31,6 +31,7 @@ class Guest {
   Status leave_for(const HopOrder& order);
   Status say_failed(const Error& why);
   Status beat();
+  Status say_alive();
   Result<SecureChannel> dial(const HopOrder& order);
   Result<order::GuestOrder> next_order(std::vector<OwnedFd>& fds,
                                        std::chrono::milliseconds timeout);

@@ -63,7 +63,6 @@ Bytes Identity::encode() const {
   w.number(uid);
   w.number(gid);
   w.number(possible_cpus);
-  w.number(amx_permission);
   w.record(vdso_digest);
   return w.take();
 }
@@ -79,7 +78,6 @@ Result<Identity> Identity::decode(ByteView data) {
   i.uid = r.number<std::uint32_t>();
   i.gid = r.number<std::uint32_t>();
   i.possible_cpus = r.number<std::uint32_t>();
-  i.amx_permission = r.number<std::uint64_t>();
   i.vdso_digest = r.record<std::array<std::byte, 32>>();
   DROVER_CHECK(r.finish("identity"));
   if (i.pid <= 1) return refusal("identity: no such pid can be made");
@@ -204,6 +202,7 @@ Bytes ProcessState::encode() const {
   w.record(memory);
   w.bytes(auxiliary_vector);
   w.number(personality);
+  w.number(extended_permission);
   w.number(membarrier);
   w.record(actions);
   w.number(static_cast<std::uint32_t>(threads.size()));
@@ -222,6 +221,7 @@ Result<ProcessState> ProcessState::decode(ByteView data) {
   const ByteView auxv = r.bytes(4096);
   s.auxiliary_vector.assign(auxv.begin(), auxv.end());
   s.personality = r.number<std::uint64_t>();
+  s.extended_permission = r.number<std::uint64_t>();
   s.membarrier = r.number<std::uint64_t>();
   s.actions = r.record<std::array<KernelSigaction, kSignalCount>>();
   const std::uint32_t threads = r.count(sizeof(Registers));

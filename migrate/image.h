@@ -23,8 +23,7 @@ struct Identity {
   std::int32_t pid = 0;
   std::uint32_t uid = 0;
   std::uint32_t gid = 0;
-  std::uint32_t possible_cpus = 0;   // of home: the body is confined to these ids
-  std::uint64_t amx_permission = 0;  // ARCH_GET_XCOMP_PERM
+  std::uint32_t possible_cpus = 0;  // of home: the body is confined to these ids
   std::array<std::byte, 32> vdso_digest{};
 
   Bytes encode() const;
@@ -147,6 +146,7 @@ struct ProcessState {
   MemoryFields memory;
   Bytes auxiliary_vector;
   std::uint64_t personality = 0;
+  std::uint64_t extended_permission = 0;  // ARCH_GET_XCOMP_PERM: which large state it may use
   std::uint64_t membarrier = 0;  // registrations, as MEMBARRIER_CMD_GET_REGISTRATIONS gives them
   std::array<KernelSigaction, kSignalCount> actions{};
   std::vector<ThreadState> threads;

@@ -25,7 +25,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr std::chrono::seconds kBuildPatience{60};
 constexpr std::chrono::seconds kRunPatience{5};
-constexpr int kArchGetXcompPerm = 0x1022;
 
 std::uint16_t type(FrameType t) { return static_cast<std::uint16_t>(t); }
 

@@ -8,7 +8,7 @@ namespace {
 constexpr std::uint64_t kPiece = 1 << 20;
 
 Result<std::uint64_t> send_range(SecureChannel& channel, const ForeignMemory& memory,
-                                 ForeignRange range, Bytes& buffer) {
+                                 ForeignRange range, Bytes& buffer, const SignOfLife& alive) {
   for (ForeignAddress at = range.start; at < range.end;) {
     const std::uint64_t n = std::min(kPiece, range.end - at);
     const std::span<std::byte> piece(buffer.data(), n);
@@ -16,6 +16,7 @@ Result<std::uint64_t> send_range(SecureChannel& channel, const ForeignMemory& me
     const PagesHead head{at.value()};
     DROVER_CHECK(channel.send(static_cast<std::uint16_t>(FrameType::kPages),
                               std::as_bytes(std::span(&head, 1)), piece));
+    if (alive) DROVER_CHECK(alive());
     at = at + n;
   }
   return range.size();
@@ -37,19 +38,19 @@ bool covered(const std::vector<Area>& areas, ForeignRange range) {
 
 Result<std::uint64_t> send_pages(SecureChannel& channel, const ForeignMemory& memory,
                                  const PageMap& pages, const std::vector<Area>& areas,
-                                 const std::vector<ForeignRange>& also) {
+                                 const std::vector<ForeignRange>& also, const SignOfLife& alive) {
   Bytes buffer(kPiece);
   std::uint64_t sent = 0;
   for (const Area& area : areas) {
     if ((area.flags & (Area::kWasShared | Area::kDroppable)) != 0) continue;
     DROVER_TRY(const auto own, pages.pages_with_own_content(area.range));
     for (const ForeignRange& range : own) {
-      DROVER_TRY(const std::uint64_t n, send_range(channel, memory, range, buffer));
+      DROVER_TRY(const std::uint64_t n, send_range(channel, memory, range, buffer, alive));
       sent += n;
     }
   }
   for (const ForeignRange& range : also) {
-    DROVER_TRY(const std::uint64_t n, send_range(channel, memory, range, buffer));
+    DROVER_TRY(const std::uint64_t n, send_range(channel, memory, range, buffer, alive));
     sent += n;
   }
   return sent;

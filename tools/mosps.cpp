@@ -11,6 +11,7 @@
 
 #include "common/config.h"
 #include "migrate/local_client.h"
+#include "remote-syscall/syscall_table.h"
 
 namespace drover {
 namespace {
@@ -62,8 +63,8 @@ void print_table(const std::vector<Row>& rows, std::size_t first_text_columns) {
 Json to_json(const local::Job& job) {
   Json calls = Json::object();
   for (const local::CallCount& call : job.calls())
-    calls[std::to_string(call.number())] = {{"served", call.served()},
-                                            {"forced_home", call.forced_home()}};
+    calls[std::string(syscall_name(call.number()))] = {{"served", call.served()},
+                                                       {"forced_home", call.forced_home()}};
   return {{"job", job.job()},
           {"pid", job.pid()},
           {"uid", job.uid()},
