@@ -46,11 +46,21 @@ def run_moslab(*args, **kw):
     return subprocess.run([MOSLAB, *map(str, args)], capture_output=True, text=True, **kw)
 
 
+def _own_trees():
+    """The source tree and where it was built, none of them inside another."""
+    build = Path(os.environ.get("DROVER_BUILD_DIR", BIN.parent)).resolve()
+    return [ROOT] if build.is_relative_to(ROOT) else [ROOT, build]
+
+
 class Lab:
-    """A lab of `nodes` nodes, n1 to nN. Up when constructed, gone after down()."""
+    """A lab of `nodes` nodes, n1 to nN. Up when constructed, gone after down().
+
+    With `trees`, the source tree and the build are on n1 wherever they are, be it in somebody's
+    home directory, and on no other node: what runs there has nothing but what n1 gives it.
+    """
 
     def __init__(self, nodes, *, mask=(), cpus=None, rate=None, rtt=None, conf=(), daemons=True,
-                 bin=None, name=None):
+                 bin=None, name=None, trees=True):
         self.name = name or new_name()
         self.nodes = [f"n{i}" for i in range(1, nodes + 1)]
         self._popens = []
@@ -58,7 +68,7 @@ class Lab:
         for option, value in (("--cpus", cpus), ("--rate", rate), ("--rtt", rtt)):
             if value is not None:
                 args += [option, value]
-        for directory in mask:
+        for directory in [*mask, *(_own_trees() if trees else [])]:
             args += ["--mask", directory]
         for line in conf:
             args += ["--conf", line]
@@ -122,6 +132,18 @@ class Lab:
     def start(self, node):
         self.moslab("start", node)
 
+    def stop_daemon(self, node, signal="KILL"):
+        """Ends a node's migrated, and waits until it is gone."""
+        pid = self.out(node, ["pgrep", "-x", "migrated"])
+        self.exec(node, ["kill", f"-{signal}", pid])
+        wait_until(lambda: self.exec(node, ["kill", "-0", pid], check=False).returncode != 0,
+                   what=f"migrated of {node} has ended")
+
+    def start_daemon(self, node):
+        """Starts a node's migrated as moslab up does, and waits until it takes commands."""
+        self.exec(node, ["sh", "-c", "migrated </dev/null >>/var/log/drover/migrated.log 2>&1 &"])
+        wait_until(lambda: self.status()[node]["daemon"], what=f"migrated of {node} answers")
+
     def status(self):
         """{node: what moslab status --json says about it}"""
         return {n["name"]: n for n in json.loads(self.moslab("status", "--json"))["nodes"]}
@@ -167,7 +189,8 @@ def traces(name):
     for mount in Path("/proc/mounts").read_text().splitlines():
         fields = mount.split()
         if fields[2] in ("cgroup", "cgroup2"):
-            found += [str(path) for path in Path(fields[1]).rglob(f"moslab-{name}")]
+            # Not by a glob: groups of other labs may come and go meanwhile.
+            found += [top for top, _, _ in os.walk(fields[1]) if top.endswith(f"/moslab-{name}")]
         if f"/run/moslab/{name}/" in mount:
             found.append(mount)
     for process in Path("/proc").glob("[0-9]*"):

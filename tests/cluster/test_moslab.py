@@ -186,8 +186,9 @@ def test_exec_stops_and_continues_with_its_command(three):
     pid, terminal = pty.fork()
     if pid == 0:
         os.execv("/bin/bash", ["bash", "--norc", "-i"])
-    command = " ".join(three.command("n1", ["cat"]))
+    command = " ".join(three.command("n1", ["sh", "-c", "'printf st%s\\\\n arted; exec cat'"]))
     os.write(terminal, f"{command}\n".encode())
+    read_until(terminal, "started")  # the command line itself does not say that
     os.write(terminal, b"one\n")
     read_until(terminal, "one\r\n(.|\n)*one")
     os.write(terminal, b"\x1a")

@@ -18,15 +18,36 @@
 namespace drover::moslab {
 namespace {
 
+/// Keeps what would end this process waiting while it is alive, so that whoever began to build
+/// something can also clear it away. For `in_worker` to take in.
+class Interruptions {
+ public:
+  Interruptions() {
+    sigemptyset(&waited_);
+    for (const int signal : {SIGCHLD, SIGINT, SIGTERM, SIGHUP, SIGQUIT})
+      sigaddset(&waited_, signal);
+    sigprocmask(SIG_BLOCK, &waited_, &before_);
+    std::signal(SIGCHLD, SIG_DFL);  // a caller may have it ignored, and then there is no status
+  }
+  ~Interruptions() { restore(); }
+  Interruptions(const Interruptions&) = delete;
+  Interruptions& operator=(const Interruptions&) = delete;
+
+  /// Waits for a child to change or for an interruption; says whether it was one.
+  bool wait() const { return sigwaitinfo(&waited_, nullptr) != SIGCHLD; }
+  /// As before; for a child, too.
+  void restore() const { sigprocmask(SIG_SETMASK, &before_, nullptr); }
+
+ private:
+  sigset_t waited_{};
+  sigset_t before_{};
+};
+
 /// Runs `work` in a child that is in the lab's groups, so that whatever it starts is born there
 /// and is found by take_down, even if all of moslab is killed at that moment. The caller is
 /// outside and stays alive to clean up. An interruption of the caller ends the work.
-Status in_worker(const LabCgroups& cgroups, const std::function<Status()>& work) {
-  sigset_t waited, mask;
-  sigemptyset(&waited);
-  for (const int signal : {SIGCHLD, SIGINT, SIGTERM, SIGHUP, SIGQUIT}) sigaddset(&waited, signal);
-  sigprocmask(SIG_BLOCK, &waited, &mask);
-  std::signal(SIGCHLD, SIG_DFL);
+Status in_worker(const Interruptions& interruptions, const LabCgroups& cgroups,
+                 const std::function<Status()>& work) {
   int fds[2];
   if (pipe2(fds, 0) != 0) return errno_error("pipe");
   OwnedFd verdict(fds[0]), say(fds[1]);
@@ -37,7 +58,7 @@ Status in_worker(const LabCgroups& cgroups, const std::function<Status()>& work)
     verdict.reset();
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != caller) _exit(1);
-    sigprocmask(SIG_SETMASK, &mask, nullptr);
+    interruptions.restore();
     Status done = cgroups.join_control();
     if (done) done = work();
     const std::string text = done ? "" : done.error().message();
@@ -46,18 +67,15 @@ Status in_worker(const LabCgroups& cgroups, const std::function<Status()>& work)
   }
   say.reset();
   int status = 0;
-  bool interrupted = false;
   while (waitpid(worker, &status, WNOHANG) == 0) {
-    if (sigwaitinfo(&waited, nullptr) == SIGCHLD) continue;
-    interrupted = true;
+    if (!interruptions.wait()) continue;
     kill(worker, SIGKILL);
   }
-  sigprocmask(SIG_SETMASK, &mask, nullptr);
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return {};
   char text[1024];
   const ssize_t length = WIFEXITED(status) ? read(verdict.get(), text, sizeof text) : 0;
   if (length > 0) return refusal(std::string(text, static_cast<std::size_t>(length)));
-  return refusal(interrupted ? "interrupted" : "its worker was killed");
+  return refusal("interrupted");
 }
 
 Status build(Lab& lab) {
@@ -140,6 +158,7 @@ Status bring_up(const LabSpec& spec) {
   Lab lab;
   lab.spec = spec;
   DROVER_TRY(lab.hierarchies, find_hierarchies());
+  const Interruptions interruptions;
   DROVER_CHECK(create_lab_dir(spec.name));
   // From here on the lab can be taken down by its name, whatever becomes of this process: what it
   // is made of is written down before it is made.
@@ -147,7 +166,7 @@ Status bring_up(const LabSpec& spec) {
     DROVER_TRY(OwnedFd lock, lock_lab(spec.name));
     DROVER_CHECK(save_lab(lab));
     DROVER_CHECK(lab.cgroups().create());
-    return in_worker(lab.cgroups(), [&] { return build(lab); });
+    return in_worker(interruptions, lab.cgroups(), [&] { return build(lab); });
   }();
   if (built) return {};
   if (Status erased = erase(spec.name, lab.cgroups()); !erased)
@@ -208,7 +227,8 @@ Status start_node(const std::string& name, const std::string& node) {
   (void)disconnect_node(lab, index);
   DROVER_CHECK(lab.cgroups().kill_node(node));
   DROVER_CHECK(lab.cgroups().remove_node(node));
-  Status started = in_worker(lab.cgroups(), [&]() -> Status {
+  const Interruptions interruptions;
+  Status started = in_worker(interruptions, lab.cgroups(), [&]() -> Status {
     DROVER_CHECK(enter_disks(lab));
     DROVER_CHECK(boot_node(lab, index));
     DROVER_CHECK(save_lab(lab));

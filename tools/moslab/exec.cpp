@@ -70,20 +70,11 @@ Status become_user(uid_t uid) {
   return {};
 }
 
-void join_terminal(Terminal terminal, bool foreground) {
-  switch (terminal) {
-    case Terminal::kOwnSession:
-      setsid();
-      // A terminal of no other session becomes ours; of another one it stays a mere stdin.
-      if (isatty(STDIN_FILENO)) ioctl(STDIN_FILENO, TIOCSCTTY, 0);
-      break;
-    case Terminal::kForeground:
-      setpgid(0, 0);
-      if (foreground) give_terminal(getpid());
-      break;
-    case Terminal::kShared:
-      break;
-  }
+/// Makes the calling child a session of its own, with the terminal that stdin is, if it is one.
+void found_session() {
+  setsid();
+  // A terminal of no other session becomes ours; of another one it stays a mere stdin.
+  if (isatty(STDIN_FILENO)) ioctl(STDIN_FILENO, TIOCSCTTY, 0);
 }
 
 [[noreturn]] void give_up(const Error& error, int status) {
@@ -91,17 +82,20 @@ void join_terminal(Terminal terminal, bool foreground) {
   _exit(status);
 }
 
-/// The child, already in the node's pid namespace: joins the rest and becomes the command.
-/// The foreground group is given by the parent, which knows the pid as the terminal counts it.
+/// The child, already in the node's pid namespace: joins the rest and becomes the command once
+/// the parent has placed it on the terminal, which it says by closing its end of `placed`.
 [[noreturn]] void run_child(const Lab& lab, const ExecRequest& request, int init, Terminal terminal,
-                            bool foreground, const sigset_t& mask) {
+                            OwnedFd placed, const sigset_t& mask) {
   std::error_code ignored;
   const std::string cwd = std::filesystem::current_path(ignored);
   if (Status joined = lab.cgroups().join_node(node_name(request.node)); !joined)
     give_up(joined.error(), kExecFailed);
   if (setns(init, kAllNamespaces & ~CLONE_NEWPID) != 0)
     give_up(errno_error("enter " + node_name(request.node)), kExecFailed);
-  join_terminal(terminal, foreground);
+  if (terminal == Terminal::kOwnSession) found_session();
+  char end = 0;
+  while (read(placed.get(), &end, 1) < 0 && errno == EINTR) {
+  }
   // Where the caller is, if the node has such a directory.
   if (cwd.empty() || chdir(cwd.c_str()) != 0) (void)!chdir("/");
   const char* path = std::getenv("PATH");
@@ -168,16 +162,25 @@ Result<int> run_in_node(const Lab& lab, const ExecRequest& request) {
   sigprocmask(SIG_BLOCK, &waited, &mask);
 
   const Terminal terminal = choose_terminal();
-  const bool foreground = terminal == Terminal::kForeground && in_foreground();
+  int fds[2];
+  if (pipe2(fds, O_CLOEXEC) != 0) return errno_error("pipe");
+  OwnedFd placed(fds[0]), place(fds[1]);
   // Children are born into that pid namespace from now on; this process stays where it is.
   if (setns(init->get(), CLONE_NEWPID) != 0) return errno_error("enter " + node_name(request.node));
   const pid_t child = fork();
   if (child < 0) return errno_error("fork");
-  if (child == 0) run_child(lab, request, init->get(), terminal, foreground, mask);
+  if (child == 0) {
+    place.reset();
+    run_child(lab, request, init->get(), terminal, std::move(placed), mask);
+  }
+  bool foreground = false;
   if (terminal == Terminal::kForeground) {
-    setpgid(child, child);  // in both processes, so that neither needs to wait for the other
+    setpgid(child, child);
+    // Asked only now: a Ctrl-Z from the keyboard may have stopped this process until here.
+    foreground = in_foreground();
     if (foreground) give_terminal(child);
   }
+  place.reset();
   return wait_for(child, terminal, foreground, waited);
 }
 
