@@ -1,17 +1,18 @@
 #include "migrate/deputy.h"
 
 #include <poll.h>
-#include <signal.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstring>
 #include <thread>
 
 #include "common/fault.h"
 #include "common/log.h"
+#include "common/silence.h"
 #include "migrate/guest.h"
 #include "migrate/page_stream.h"
 
@@ -19,7 +20,7 @@ namespace drover {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr std::chrono::seconds kHandshake{10};
+constexpr std::chrono::seconds kHandshake{5};
 constexpr std::chrono::seconds kImagePatience{20};
 constexpr std::chrono::minutes kHopPatience{10};
 constexpr std::chrono::seconds kRunPatience{5};
@@ -88,6 +89,7 @@ Result<SecureChannel> Deputy::open_channel(OwnedFd socket, const std::string& ke
   std::memcpy(channel_key.data(), key.data(), key.size());
   DROVER_TRY(SecureChannel channel, SecureChannel::open(std::move(socket), ChannelRole::kDialler,
                                                         channel_key, kHandshake));
+  DROVER_CHECK(notice_silence(channel.poll_fd(), kLease));
   DROVER_CHECK(
       channel.send(type(FrameType::kHello), Hello{kProtocolVersion, job_, epoch}.encode()));
   DROVER_TRY(const Frame frame, channel.receive_within(kHandshake));
@@ -404,7 +406,10 @@ Status Deputy::await_hop(SecureChannel& target) {
     if (answer && answer->type == type(FrameType::kHeartbeat)) continue;
     if (answer && answer->type == type(FrameType::kReady)) return {};
     if (answer && answer->type == type(FrameType::kFailed)) return failure_of(*answer);
-    DROVER_TRY(const std::optional<Frame> frame, channel_->receive());
+    // Once the image has left there, nothing of the old place matters to the new one.
+    auto from_source = channel_->receive();
+    if (!from_source && answer_due_) return from_source.error();
+    const std::optional<Frame> frame = from_source ? *std::move(from_source) : std::nullopt;
     const bool answered = frame && is_answer(*frame);
     if (answered && frame->type == type(FrameType::kFailed)) return failure_of(*frame);
     if (frame && !answered && frame->type != type(FrameType::kNeedHome)) {
@@ -412,9 +417,10 @@ Status Deputy::await_hop(SecureChannel& target) {
     }
     const auto event = server_->take_event();
     if (event && event->kind == HomeEvent::Kind::kEnded) return on_event(*event);
-    DROVER_CHECK(beat());
+    if (answer_due_) DROVER_CHECK(beat());
     if (answer || frame) continue;
-    pollfd ready[] = {{target.poll_fd(), POLLIN, 0}, {channel_->poll_fd(), POLLIN, 0}};
+    pollfd ready[] = {{target.poll_fd(), POLLIN, 0},
+                      {answer_due_ ? channel_->poll_fd() : -1, POLLIN, 0}};
     poll(ready, 2, static_cast<int>(kHeartbeatPeriod.count()));
   }
   return refusal("the image did not arrive in time");
@@ -432,7 +438,7 @@ Status Deputy::commit_hop(SecureChannel& target) {
     if (answer.type != type(FrameType::kRunning)) return refusal("unexpected answer of the guest");
     return {};
   };
-  const Status committed = run();
+  Status committed = run();
   if (committed) return {};
   // It may run there all the same, until its lease ends: only then may it go on here.
   static_cast<void>(target.close());

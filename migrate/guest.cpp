@@ -1,14 +1,15 @@
 #include "migrate/guest.h"
 
 #include <poll.h>
-#include <signal.h>
 #include <sys/signalfd.h>
-#include <time.h>
 
+#include <csignal>
 #include <cstring>
+#include <ctime>
 
 #include "common/fault.h"
 #include "common/log.h"
+#include "common/silence.h"
 
 namespace drover {
 namespace {
@@ -84,6 +85,7 @@ Status Guest::start() {
   DROVER_TRY(const ChannelKey key, exact_bytes<32>(host.key(), "channel key"));
   DROVER_TRY(home_,
              SecureChannel::open(std::move(fds.front()), ChannelRole::kAcceptor, key, kHandshake));
+  DROVER_CHECK(notice_silence(home_->poll_fd(), kLease));
   DROVER_CHECK(
       home_->send(type(FrameType::kHello), Hello{kProtocolVersion, job_, epoch_}.encode()));
   DROVER_TRY(const Frame frame, home_->receive_within(kHandshake));
@@ -322,6 +324,7 @@ Result<SecureChannel> Guest::dial(const HopOrder& order) {
   if (!answer.has_dialled()) return refusal("migrated does not answer a dial");
   if (!answer.dialled().error().empty()) return refusal(answer.dialled().error());
   if (fds.size() != 1) return refusal("migrated dialled but sent no socket");
+  DROVER_CHECK(notice_silence(fds.front().get(), kLease));
   return SecureChannel::open(std::move(fds.front()), ChannelRole::kDialler, order.key, kHandshake);
 }
 
@@ -329,6 +332,7 @@ Result<SecureChannel> Guest::accept_source(const HopOrder& expected) {
   std::vector<OwnedFd> fds;
   DROVER_TRY(const auto order, next_order(fds, kPatience));
   if (!order.has_accepted() || fds.size() != 1) return refusal("no guest has dialled in");
+  DROVER_CHECK(notice_silence(fds.front().get(), kLease));
   return SecureChannel::open(std::move(fds.front()), ChannelRole::kAcceptor, expected.key,
                              kHandshake);
 }

@@ -390,15 +390,12 @@ Status BodySupervisor::deliver_under_wait_mask(const siginfo_t& info, std::int64
 
 Status BodySupervisor::queue_signal(const siginfo_t& info) {
   const int signal = info.si_signo;
-  if ((body_->declared_mask & signal_bit(signal)) != 0 && frozen_ == false) {
+  if ((body_->declared_mask & signal_bit(signal)) != 0 && !frozen_) {
     // Blocked in the meantime: it belongs to the pending ones, and those are home's.
-    DROVER_TRY(const SignalMask mask, actual_mask());
-    if ((mask & signal_bit(signal)) != 0 && !stopping_) {
-      SignalMessage message;
-      message.tid = body_->home_pid;
-      message.info = info;
-      return channel_->send(type(FrameType::kSignal), encode_record(message));
-    }
+    SignalMessage message;
+    message.tid = body_->home_pid;
+    message.info = info;
+    return channel_->send(type(FrameType::kSignal), encode_record(message));
   }
   auto& queue = queued_[signal];
   if (signal < kFirstRealtime && !queue.empty()) return {};  // pending already

@@ -414,6 +414,7 @@ void HomeServer::attach(SecureChannel& channel) {
 }
 
 Status HomeServer::end_recall() {
+  if (!recalling_) return {};
   recalling_ = false;
   DROVER_TRY(const SignalMask mask, thread_->thread().signal_mask());
   for (const siginfo_t& info : take_untold()) {
