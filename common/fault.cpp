@@ -1,7 +1,6 @@
 #include "common/fault.h"
 
-#include <signal.h>
-
+#include <csignal>
 #include <cstdlib>
 #include <map>
 #include <string>

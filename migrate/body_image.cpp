@@ -2,10 +2,10 @@
 
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <ctime>
 #include <sstream>
 
 #include "migrate/capture.h"

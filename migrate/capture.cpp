@@ -4,9 +4,9 @@
 #include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <time.h>
 
 #include <cstring>
+#include <ctime>
 
 #include "common/process/rseq.h"
 

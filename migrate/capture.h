@@ -1,8 +1,7 @@
 // Taking the image of a process at home: what it has mapped, what makes up its threads.
 #pragma once
 
-#include <time.h>
-
+#include <ctime>
 #include <map>
 #include <optional>
 #include <span>

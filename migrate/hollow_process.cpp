@@ -6,10 +6,10 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
-#include <time.h>
 
 #include <algorithm>
 #include <cstring>
+#include <ctime>
 
 namespace drover {
 namespace {

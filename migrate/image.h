@@ -1,9 +1,8 @@
 // A process in transit: everything that makes a body besides the pages of its memory.
 #pragma once
 
-#include <signal.h>
-
 #include <array>
+#include <csignal>
 #include <cstdint>
 #include <string>
 #include <vector>

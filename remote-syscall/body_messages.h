@@ -3,8 +3,7 @@
 // process travels on the same channel; its messages are in migrate/image.h.
 #pragma once
 
-#include <signal.h>
-
+#include <csignal>
 #include <cstdint>
 #include <string>
 

@@ -148,6 +148,7 @@ Program tree(std::span<const Leaf> leaves) {
   } else {
     program.push_back(jump(BPF_JGE, leaves[middle].first, 0, 1));
     program.push_back(
+        // BPF_JA and BPF_K are both 0. NOLINTNEXTLINE(misc-redundant-expression)
         statement(BPF_JMP | BPF_JA | BPF_K, static_cast<std::uint32_t>(below.size())));
   }
   append(program, below);

@@ -5,15 +5,15 @@
 #include <linux/msg.h>
 #include <linux/sem.h>
 #include <netinet/in.h>
-#include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/time.h>
-#include <time.h>
 
 #include <algorithm>
+#include <csignal>
+#include <ctime>
 #include <initializer_list>
 #include <iterator>
 

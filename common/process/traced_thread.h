@@ -1,11 +1,11 @@
 // One thread under ptrace(2), seized, never attached.
 #pragma once
 
-#include <signal.h>
 #include <sys/types.h>
 #include <sys/user.h>
 
 #include <array>
+#include <csignal>
 #include <cstdint>
 #include <optional>
 

@@ -4,17 +4,17 @@
 #include <linux/audit.h>
 #include <linux/seccomp.h>
 #include <poll.h>
-#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <csignal>
 #include <cstring>
+#include <ctime>
 #include <random>
 
 #include "common/owned_fd.h"
@@ -41,6 +41,7 @@ std::uint32_t run(const std::vector<sock_filter>& program, const seccomp_data& d
       case BPF_ALU | BPF_AND | BPF_K:
         a &= i.k;
         break;
+      // BPF_JA and BPF_K are both 0. NOLINTNEXTLINE(misc-redundant-expression)
       case BPF_JMP | BPF_JA | BPF_K:
         pc += i.k;
         break;

@@ -10,7 +10,6 @@
 #include <linux/openat2.h>
 #include <netinet/in.h>
 #include <poll.h>
-#include <signal.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -29,6 +28,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstring>
 #include <optional>
 #include <random>

@@ -214,7 +214,7 @@ TEST(PeerLink, TheSocketMayStillBeConnecting) {
   ASSERT_EQ(::bind(listener.get(), a, size), 0);
   ASSERT_EQ(::getsockname(listener.get(), a, &size), 0);
   OwnedFd refused(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  ::connect(refused.get(), a, size);  // nobody listens yet
+  static_cast<void>(::connect(refused.get(), a, size));  // nobody listens yet
   auto nobody = PeerLink::dial(std::move(refused), new_key(), "n2", new_key().public_key());
   ASSERT_TRUE(nobody);
   Result<Progress> progress = Progress::kConnecting;
@@ -226,7 +226,7 @@ TEST(PeerLink, TheSocketMayStillBeConnecting) {
 
   ASSERT_EQ(::listen(listener.get(), 1), 0);
   OwnedFd socket(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  ::connect(socket.get(), a, size);
+  static_cast<void>(::connect(socket.get(), a, size));
   const Ends ends;
   auto dialler = PeerLink::dial(std::move(socket), ends.dialler, "n2", ends.acceptor.public_key());
   ASSERT_TRUE(dialler);

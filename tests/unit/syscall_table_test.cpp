@@ -4,13 +4,13 @@
 #include <gtest/gtest.h>
 #include <linux/futex.h>
 #include <linux/unistd.h>
-#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <time.h>
 
+#include <csignal>
+#include <ctime>
 #include <fstream>
 #include <map>
 #include <sstream>
