@@ -322,7 +322,8 @@ Reached meddled_session(Meddle meddle, std::chrono::milliseconds patience = 10s)
   auto [dialler_end, dialler_wire] = unix_pair();
   auto [acceptor_end, acceptor_wire] = unix_pair();
   auto back = std::async(std::launch::async, relay, acceptor_wire.get(), dialler_wire.get());
-  auto forth = std::async(std::launch::async, [&] {
+  // Clang 14 captures structured bindings by their names only.
+  const auto forward = [&, &dialler_wire = dialler_wire, &acceptor_wire = acceptor_wire] {
     std::byte b;
     std::size_t at = 0;
     while (::recv(dialler_wire.get(), &b, 1, 0) == 1 && meddle(b, at++))
@@ -330,7 +331,8 @@ Reached meddled_session(Meddle meddle, std::chrono::milliseconds patience = 10s)
     ::shutdown(acceptor_wire.get(), SHUT_WR);
     while (::recv(dialler_wire.get(), &b, 1, 0) == 1) {
     }
-  });
+  };
+  auto forth = std::async(std::launch::async, forward);
   Reached reached = Reached::kNothing;
   {
     auto acceptor = open_acceptor(std::move(acceptor_end), key_of(1), patience);
@@ -382,7 +384,8 @@ TEST(SecureChannel, BytesReplayedInsideASessionEndIt) {
   auto [acceptor_end, acceptor_wire] = unix_pair();
   auto back = std::async(std::launch::async, relay, acceptor_wire.get(), dialler_wire.get());
   std::atomic<bool> twice = false;
-  auto forth = std::async(std::launch::async, [&] {
+  // Clang 14 captures structured bindings by their names only.
+  const auto forward = [&, &dialler_wire = dialler_wire, &acceptor_wire = acceptor_wire] {
     std::byte buffer[4096];
     ssize_t n;
     while ((n = ::recv(dialler_wire.get(), buffer, sizeof buffer, 0)) > 0) {
@@ -390,7 +393,8 @@ TEST(SecureChannel, BytesReplayedInsideASessionEndIt) {
       if (twice) write_all(acceptor_wire.get(), {buffer, std::size_t(n)});
     }
     ::shutdown(acceptor_wire.get(), SHUT_WR);
-  });
+  };
+  auto forth = std::async(std::launch::async, forward);
   {
     Channels c = open_channels({std::move(dialler_end), std::move(acceptor_end)});
     twice = true;

@@ -28,12 +28,15 @@ Bytes sample() {
 
 /// Reads what sample() wrote; whether it was all there.
 bool read_sample(WireReader& r) {
-  const bool equal = r.number<std::uint8_t>() == 0xfe;
-  const bool rest = (r.number<std::int32_t>() == -2) &
-                    (r.number<std::uint64_t>() == 0x0123456789abcdef) &
-                    (r.number<Colour>() == Colour::kRed) & (r.text() == "drover") &
-                    (r.bytes().size() == 2) & (r.record<Record>() == Record{1, 2, 3});
-  return equal && rest;
+  bool equal = r.number<std::uint8_t>() == 0xfe;
+  // All of it is read, in this order, also after a difference.
+  equal &= r.number<std::int32_t>() == -2;
+  equal &= r.number<std::uint64_t>() == 0x0123456789abcdef;
+  equal &= r.number<Colour>() == Colour::kRed;
+  equal &= r.text() == "drover";
+  equal &= r.bytes().size() == 2;
+  equal &= r.record<Record>() == Record{1, 2, 3};
+  return equal;
 }
 
 TEST(Wire, WhatIsWrittenIsRead) {
