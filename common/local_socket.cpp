@@ -62,7 +62,7 @@ Status check_free(const std::string& path) {
   }
   if (!S_ISSOCK(status.st_mode)) return Error{ENOTSOCK, path};
   DROVER_TRY(const OwnedFd probe, new_socket(SOCK_NONBLOCK));
-  const Status served = connect_to(probe.get(), path);
+  Status served = connect_to(probe.get(), path);
   if (!served && served.error().code == ECONNREFUSED) return {};
   if (served || served.error().code == EAGAIN) return Error{EADDRINUSE, path};
   return served;

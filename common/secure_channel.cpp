@@ -199,7 +199,7 @@ Status SecureChannel::close(std::chrono::milliseconds timeout) {
   if (s.send_error) return *s.send_error;
   clear_openssl_errors();
   SSL_shutdown(s.ssl.get());
-  const Status flushed = s.flush(timeout);
+  Status flushed = s.flush(timeout);
   s.send_error = flushed ? refusal("secure channel: send: closed here") : flushed.error();
   ::shutdown(s.socket.fd(), SHUT_WR);
   return flushed;
