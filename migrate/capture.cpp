@@ -60,20 +60,31 @@ Result<MemoryFields> read_memory_fields(pid_t pid) {
 
 /// If the thread was stopped inside the vDSO, lets it go on to the first instruction outside:
 /// its half-done reading of the clock belongs to this machine. Signals wait meanwhile.
-Status step_out_of(const TracedThread& thread, ForeignRange vdso) {
+Status step_out_of(const TracedThread& thread, const ForeignMemory& memory, ForeignRange vdso) {
   constexpr int kMaxSteps = 100'000;  // a vDSO call is some hundred instructions; seqlock retries
   DROVER_TRY(Registers r, thread.registers());
   if (!vdso.contains(ForeignAddress(r.rip))) return {};
+  // In a call of its own, or about to make one, it holds nothing that it has read of a clock.
+  if (static_cast<std::int64_t>(r.orig_rax) >= 0 && is_restart(static_cast<std::int64_t>(r.rax))) {
+    return {};
+  }
+  const auto at_call = [&]() -> bool {
+    constexpr std::uint16_t kSyscallInstruction = 0x050f;
+    const auto code = memory.read_record<std::uint16_t>(ForeignAddress(r.rip));
+    return code && *code == kSyscallInstruction;
+  };
   DROVER_TRY(const SignalMask mask, thread.signal_mask());
   DROVER_CHECK(thread.set_signal_mask(kAllSignals));
-  for (int i = 0; i < kMaxSteps && vdso.contains(ForeignAddress(r.rip)); ++i) {
+  for (int i = 0; i < kMaxSteps && vdso.contains(ForeignAddress(r.rip)) && !at_call(); ++i) {
     DROVER_CHECK(thread.step());
     DROVER_TRY(const Stop stop, thread.wait());
     if (stop.gone()) return refusal("the process ended while it was stopped");
     DROVER_TRY(r, thread.registers());
   }
   DROVER_CHECK(thread.set_signal_mask(mask));
-  if (vdso.contains(ForeignAddress(r.rip))) return refusal("it does not leave the vDSO");
+  if (vdso.contains(ForeignAddress(r.rip)) && !at_call()) {
+    return refusal("it does not leave the vDSO");
+  }
   return {};
 }
 
@@ -171,7 +182,7 @@ Result<ThreadState> capture_thread(const TracedThread& thread, const ForeignMemo
   t.tid = thread.tid();
   DROVER_TRY(t.rseq, thread.rseq());
   DROVER_CHECK(abort_rseq_section(thread, memory, t.rseq));
-  DROVER_CHECK(step_out_of(thread, vdso));
+  DROVER_CHECK(step_out_of(thread, memory, vdso));
   DROVER_TRY(t.registers, thread.registers());
   DROVER_TRY(t.extended_state, thread.extended_state());
   DROVER_TRY(t.mask, thread.signal_mask());

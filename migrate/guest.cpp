@@ -261,14 +261,14 @@ Status Guest::leave_for_home() {
   const Status left = [&]() -> Status {
     DROVER_CHECK(fault_point("guest.leave.asked"));
     DROVER_CHECK(supervisor_->freeze());
-    if (supervisor_->ended()) return {};
+    if (body_is_over()) return {};
     DROVER_CHECK(fault_point("guest.leave.frozen"));
     const auto sent = send_body_image(*home_, *body_, hosted_, supervisor_->undelivered(),
                                       /*with_contents=*/false);
     return sent ? Status{} : Status(sent.error());
   }();
   heard_ = Clock::now();
-  if (left) return supervisor_->ended() ? Status{} : fault_point("guest.leave.image-sent");
+  if (left) return body_is_over() ? Status{} : fault_point("guest.leave.image-sent");
   return say_failed(left.error());
 }
 
@@ -282,7 +282,7 @@ Status Guest::leave_for(const HopOrder& order) {
   const Status left = [&]() -> Status {
     DROVER_CHECK(fault_point("guest.leave.asked"));
     DROVER_CHECK(supervisor_->freeze());
-    if (supervisor_->ended()) return {};
+    if (body_is_over()) return {};
     DROVER_CHECK(fault_point("guest.leave.frozen"));
     DROVER_TRY(SecureChannel target, dial(order));
     DROVER_CHECK(fault_point("guest.leave.connected"));
@@ -292,7 +292,7 @@ Status Guest::leave_for(const HopOrder& order) {
     return target.close();
   }();
   heard_ = Clock::now();
-  if (supervisor_->ended()) return {};
+  if (body_is_over()) return {};
   if (!left) return say_failed(left.error());
   DROVER_CHECK(home_->send(type(FrameType::kImageSent), {}));
   return fault_point("guest.leave.image-sent");

@@ -30,6 +30,7 @@ class Guest {
   Status leave_for_home();
   Status leave_for(const HopOrder& order);
   Status say_failed(const Error& why);
+  bool body_is_over() const { return supervisor_->ended() || supervisor_->exiting(); }
   Status beat();
   Status say_alive();
   Result<SecureChannel> dial(const HopOrder& order);

@@ -85,6 +85,9 @@ Status BodySupervisor::dispatch(const seccomp_notif& notification) {
   constexpr int kX32Bit = 0x40000000;
   call_.notification = notification.id;
   restart_from_home_ = false;
+  // A signal that was sent before the call is taken before it: the call begins after that.
+  DROVER_TRY(const bool signal_first, signal_waits_in_body());
+  if (signal_first) return answer(notification.id, kErestartnointr);
   if (notification.data.arch != AUDIT_ARCH_X86_64 || (number & kX32Bit) != 0) {
     return need_home(number);
   }
@@ -104,6 +107,7 @@ Status BodySupervisor::dispatch(const seccomp_notif& notification) {
       message.tid = body_->home_pid;
       message.status = static_cast<std::int32_t>(arguments[0]);
       message.whole_process = number == SYS_exit_group ? 1 : 0;
+      exiting_ = true;
       return channel_->send(type(FrameType::kExit), encode_record(message));
     }
     case CallClass::kLocal:
@@ -113,6 +117,16 @@ Status BodySupervisor::dispatch(const seccomp_notif& notification) {
       return need_home(number);
   }
   return need_home(number);
+}
+
+Result<bool> BodySupervisor::signal_waits_in_body() const {
+  SignalMask waiting = 0;
+  for (const auto& [signal, queue] : queued_) {
+    if (!queue.empty()) waiting |= signal_bit(signal);
+  }
+  if (waiting == 0) return false;
+  DROVER_TRY(const SignalMask mask, actual_mask());
+  return (waiting & ~mask) != 0;
 }
 
 Status BodySupervisor::forward(const seccomp_notif& notification) {
@@ -476,7 +490,7 @@ Status BodySupervisor::freeze() {
     DROVER_TRY(const Frame frame, channel_->receive_within(std::chrono::seconds(10)));
     DROVER_CHECK(on_frame(frame));
   }
-  if (frozen_ || ended_) return {};
+  if (frozen_ || ended_ || exiting_) return {};
   stopping_ = true;
   DROVER_CHECK(body_->thread.interrupt());
   return wait_frozen();

@@ -36,6 +36,8 @@ class BodySupervisor {
   bool frozen() const { return frozen_; }
   /// The body is gone; home has been told how.
   bool ended() const { return ended_; }
+  /// The program is ending: home knows, and nothing is left to be moved.
+  bool exiting() const { return exiting_; }
   /// Signals that came from home and were not yet delivered: they go where the body goes.
   std::vector<siginfo_t> undelivered() const;
   /// Takes over what was undelivered where the body was before; to be called before `run`.
@@ -53,6 +55,7 @@ class BodySupervisor {
   };
 
   Status dispatch(const seccomp_notif& notification);
+  Result<bool> signal_waits_in_body() const;
   Status forward(const seccomp_notif& notification);
   Status mediate(const seccomp_notif& notification);
   Status send_call();
@@ -84,6 +87,7 @@ class BodySupervisor {
   bool frozen_ = true;
   bool stopping_ = false;
   bool ended_ = false;
+  bool exiting_ = false;
   bool asked_home_ = false;
   bool awaits_mask_ = false;
   bool sleeps_at_home_ = false;     // an interrupted sleep whose rest waits in P

@@ -333,16 +333,20 @@ Status HomeServer::take_back(const siginfo_t& info) {
     return {};
   }
   DROVER_CHECK(thread_->stop());
-  DROVER_CHECK(look());
-  if (thread_->state() != HollowThread::State::kStopped) return {};
-  DROVER_TRY(Injection injection,
-             Injection::begin(thread_->thread(), Injection::Site::kTrapping, thread_->scratch()));
-  const ForeignAddress at = thread_->scratch().data();
-  DROVER_CHECK(memory_->write_record(at, info));
-  DROVER_CHECK(injection.call("rt_sigqueueinfo", SYS_rt_sigqueueinfo,
-                              {static_cast<std::uint64_t>(memory_->pid()),
-                               static_cast<std::uint64_t>(info.si_signo), at.value()}));
-  return {};
+  if (thread_->state() == HollowThread::State::kStopped) {
+    DROVER_TRY(Injection injection,
+               Injection::begin(thread_->thread(), Injection::Site::kTrapping, thread_->scratch()));
+    const ForeignAddress at = thread_->scratch().data();
+    DROVER_TRY(const auto borrowed, memory_->read_record<siginfo_t>(at));
+    DROVER_CHECK(memory_->write_record(at, info));
+    DROVER_CHECK(injection.call("rt_sigqueueinfo", SYS_rt_sigqueueinfo,
+                                {static_cast<std::uint64_t>(memory_->pid()),
+                                 static_cast<std::uint64_t>(info.si_signo), at.value()}));
+    DROVER_CHECK(memory_->write_record(at, borrowed));
+    DROVER_CHECK(injection.end());
+  }
+  // Only now: a call that the stop cut short is begun again, and finds the signal.
+  return look();
 }
 
 Status HomeServer::on_action(const ActionMessage& message) {
