@@ -77,7 +77,7 @@ void Daemon::program_started(const PeerCredentials& who) {
   to_be_started_.erase(waiting);
   const auto member = jobs_.member(who.pid);
   if (!member) return;
-  const JobPtr job = *member;
+  const JobPtr& job = *member;
   moves_->migrate(job, target, [job, target](const Result<local::Migrated>& moved) {
     if (moved) return;
     // Taken now, not kept: a process at home has no strings to us.

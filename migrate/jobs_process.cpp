@@ -93,7 +93,7 @@ std::string read_confinement(const std::string& directory) {
     const auto text = read_small_file(directory + file);
     if (!text) continue;
     const auto found = words(*text);
-    const std::string label(found.empty() ? "" : found[0]);
+    std::string label(found.empty() ? "" : found[0]);
     if (label.empty() || label == "unconfined" || label == "kernel") return "";
     // An SELinux context names a user domain that confines nothing.
     if (label.find(":unconfined_t:") != std::string::npos) return "";

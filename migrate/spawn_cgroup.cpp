@@ -157,7 +157,7 @@ Status GuestCgroup::make_in(const CgroupDirectory& own, const std::string& name)
   if (!own.unified()) return write_text(directory + "/cpu.shares", kGuestShares);
   // The controller has to be handed down; a group that has processes of its own and is not
   // the root may not do it (cgroups(7), "no internal processes").
-  if (const Status handed = write_text(own.path + "/cgroup.subtree_control", "+cpu"); !handed)
+  if (Status handed = write_text(own.path + "/cgroup.subtree_control", "+cpu"); !handed)
     return handed;
   DROVER_CHECK(write_text(guests + "/cgroup.subtree_control", "+cpu"));
   return write_text(directory + "/cpu.weight", kGuestWeight);
