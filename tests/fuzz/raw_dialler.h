@@ -5,6 +5,7 @@
 #include <openssl/ssl.h>
 
 #include <array>
+#include <cerrno>
 #include <cstddef>
 #include <span>
 #include <string_view>
@@ -30,16 +31,31 @@ class RawDialler {
     SSL_CTX_free(context_);
   }
 
-  bool connect() { return SSL_connect(ssl_) == 1; }
+  bool connect() {
+    return uninterrupted([&] { return SSL_connect(ssl_); }) == 1;
+  }
   /// Plaintext of any kind, in records as OpenSSL cuts them.
   bool write(std::span<const std::byte> plain) {
     std::size_t written = 0;
-    return plain.empty() || SSL_write_ex(ssl_, plain.data(), plain.size(), &written) == 1;
+    return plain.empty() || uninterrupted([&] {
+                              return SSL_write_ex(ssl_, plain.data(), plain.size(), &written);
+                            }) == 1;
   }
   bool close() { return SSL_shutdown(ssl_) >= 0; }
   SSL* ssl() { return ssl_; }
 
  private:
+  /// Calls again while a signal interrupts: libFuzzer's alarm does, every few seconds.
+  template <class Call>
+  static int uninterrupted(Call call) {
+    int result;
+    do {
+      errno = 0;
+      result = call();
+    } while (result <= 0 && errno == EINTR);
+    return result;
+  }
+
   static int present(SSL* ssl, const EVP_MD*, const unsigned char** name, std::size_t* size,
                      SSL_SESSION** session) {
     auto* const self = static_cast<RawDialler*>(SSL_get_app_data(ssl));
