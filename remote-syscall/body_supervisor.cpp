@@ -16,6 +16,7 @@ namespace {
 constexpr std::uint64_t kSigDfl = 0;
 constexpr std::uint64_t kSigIgn = 1;
 constexpr int kFirstRealtime = 32;
+constexpr std::uint64_t kMaskInUcontext = 40 + 256;  // after its head and struct sigcontext
 constexpr SignalMask kUnblockable = signal_bit(SIGKILL) | signal_bit(SIGSTOP);
 
 std::uint16_t type(FrameType t) { return static_cast<std::uint16_t>(t); }
@@ -267,12 +268,11 @@ Status BodySupervisor::mirror_mask(const seccomp_notif& notification) {
 // The mask that rt_sigreturn restores stands in the frame at the stack pointer: struct
 // ucontext, 40 bytes of head and 256 of sigcontext before it.
 Status BodySupervisor::mirror_sigreturn() {
-  constexpr std::uint64_t kMaskOffset = 40 + 256;
   DROVER_TRY(const std::string text,
              read_proc_file("/proc/" + std::to_string(body_->pid) + "/syscall"));
   std::uint64_t stack = 0;
   if (std::sscanf(text.c_str(), "%*s %*s %*s %*s %*s %*s %*s %lx", &stack) != 1) return {};
-  const auto mask = body_->memory.read_record<SignalMask>(ForeignAddress(stack) + kMaskOffset);
+  const auto mask = body_->memory.read_record<SignalMask>(ForeignAddress(stack) + kMaskInUcontext);
   return mask ? declare_mask(*mask) : Status{};
 }
 
@@ -396,10 +396,23 @@ Status BodySupervisor::deliver_under_wait_mask(const siginfo_t& info, std::int64
   DROVER_CHECK(thread.set_signal_mask(mask & ~signal_bit(info.si_signo)));
   DROVER_CHECK(thread.resume());
   frozen_ = false;
-  DROVER_TRY(const Stop stop, thread.wait());
-  if (stop.gone()) return gone(stop);
-  DROVER_CHECK(thread.set_signal_mask(mask));
-  return on_stop(stop);
+  DROVER_TRY(const Stop delivery, thread.wait());
+  if (delivery.gone()) return gone(delivery);
+  const std::uint64_t handler = body_->actions[static_cast<std::size_t>(info.si_signo - 1)].handler;
+  DROVER_CHECK(thread.interrupt());
+  DROVER_CHECK(on_stop(delivery));
+  if (frozen_) return {};
+  DROVER_TRY(const Stop begun, thread.wait());
+  if (begun.gone()) return gone(begun);
+  // In the handler's first instruction: what its return restores stands in the frame above.
+  DROVER_TRY(const Registers r, thread.registers());
+  if (r.rip == handler) {
+    const ForeignAddress saved_mask(r.rsp + sizeof(std::uint64_t) + kMaskInUcontext);
+    DROVER_CHECK(body_->memory.write_record(saved_mask, mask));
+  }
+  DROVER_TRY(const SignalMask now, thread.signal_mask());
+  DROVER_CHECK(thread.set_signal_mask(now | mask));
+  return thread.resume();
 }
 
 Status BodySupervisor::queue_signal(const siginfo_t& info) {

@@ -10,7 +10,11 @@ HollowThread::HollowThread(TracedThread thread, const ForeignMemory& memory, Scr
   base_.orig_rax = static_cast<std::uint64_t>(-1);
 }
 
+// Also ends the waiting mask of a call such as sigsuspend that was given up: until the kernel
+// puts the program's own mask back, signals would be taken that the program blocks.
 Status HollowThread::to_pause_loop() {
+  DROVER_TRY(const SignalMask mask, thread_.signal_mask());
+  DROVER_CHECK(thread_.set_signal_mask(mask));
   Registers r = base_;
   r.rip = scratch_.pause_loop().value();
   return thread_.set_registers(r);
@@ -49,10 +53,7 @@ Status HollowThread::stop() {
     DROVER_CHECK(handle(stop));
     if (state_ == State::kGone || stop.kind == Stop::Kind::kInterrupt) return {};
     // Something else came first; the interrupt is still to come, before user code runs.
-    if (at_signal_ && !signals_.empty() && signals_.back().interrupted) {
-      result_ = signals_.back().interrupted;
-      signals_.back().interrupted.reset();
-    }
+    if (at_signal_ && !signals_.empty()) signals_.back().cancelled = true;
     DROVER_CHECK(to_pause_loop());
     DROVER_CHECK(thread_.resume());
     state_ = State::kParked;

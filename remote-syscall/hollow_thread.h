@@ -19,6 +19,8 @@ struct TakenSignal {
   siginfo_t info{};
   /// The forwarded call that it came upon, if that has not taken effect: its -ERESTART* code.
   std::optional<std::int64_t> interrupted;
+  /// That call has been given up already.
+  bool cancelled = false;
 };
 
 class HollowThread {

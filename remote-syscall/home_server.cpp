@@ -287,7 +287,8 @@ Status HomeServer::handle_signal(const TakenSignal& signal) {
     return thread_->cancel();
   }
   if (ignored) {
-    if (signal.interrupted) return thread_->go_on();
+    if (!signal.interrupted) return {};
+    return signal.cancelled ? settle_call(*signal.interrupted) : thread_->go_on();
     return {};
   }
   if (!is_default) {
