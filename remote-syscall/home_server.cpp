@@ -253,7 +253,9 @@ Status HomeServer::reply(CallEnd end, std::int64_t result) {
     reply.pieces = pieces_;
     reply.data = out_;
   }
-  if (end == CallEnd::kDone) ++counters_->calls[call_.request.number].served;
+  // Interrupted by a signal of the program's own, it was executed as well as it could be.
+  const bool interrupted = end == CallEnd::kInterrupted && result != kErestartnointr;
+  if (end == CallEnd::kDone || interrupted) ++counters_->calls[call_.request.number].served;
   if (end == CallEnd::kGoHome) ++counters_->calls[call_.request.number].forced_home;
   WireWriter head;
   head.number(call_.tid);

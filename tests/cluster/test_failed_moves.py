@@ -14,6 +14,9 @@ from fault_cases import Bench, FaultLab, all_cases, fault_points, names_node
 from lab import BIN, ROOT, wait_until
 from numbered_job import NumberedJob
 
+# Every step with every fault takes about five minutes.
+pytestmark = pytest.mark.slow
+
 CASES = all_cases()
 MATRIX = ROOT / "docs" / "fault-matrix.md"
 

@@ -1,6 +1,5 @@
 // reach: does what its standard input says, one line at a time, and says what came of it, so
 // that a test can see which node's things a system call reaches.
-#define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
