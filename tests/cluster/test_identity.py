@@ -113,7 +113,7 @@ def body_pid(lab, node):
 
 
 def test_roots_jobs_stay_where_they_are_unless_allowed(lab):
-    made = lab(2)
+    made = lab(2, trees=False)
     made.write("n1", "/etc/drover/drover.conf", "node-name = n1\n")
     restart_daemon(made, "n1")
     job = NumberedJob(made)
@@ -132,7 +132,7 @@ def restart_daemon(lab, node):
 
 
 def test_only_nodes_of_the_list_and_of_trusted_zones(lab):
-    made = lab(3)
+    made = lab(3, trees=False)
     job = NumberedJob(made, user=OWNER)
     assert refused(made, job.pid, "n9", OWNER) == "n9 is not a node of the cluster"
 
@@ -176,7 +176,7 @@ def spread_list(lab, *nodes):
 
 
 def test_a_revoked_nodes_guests_go_home_and_it_is_heard_no_more(lab):
-    made = lab(3)
+    made = lab(3, trees=False)
     job = NumberedJob(made, user=OWNER)
     job.migrate("n2", user=OWNER)
     old_list = made.read("n1", "/etc/drover/members")
@@ -208,7 +208,7 @@ def test_a_revoked_nodes_guests_go_home_and_it_is_heard_no_more(lab):
 
 
 def test_a_list_that_nobody_signed_is_not_used(lab):
-    made = lab(2)
+    made = lab(2, trees=False)
     forged = made.read("n1", "/etc/drover/members").replace("n2", "n7")
     made.write("n1", "/etc/drover/members", forged)
     wait_until(lambda: "membership list not used" in made.read(
