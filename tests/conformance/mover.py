@@ -16,7 +16,7 @@ HOME_NODE = "n1"
 ROUND_TRIP = ("n2", "home", "n2", "n3", "home", "n3", "n2", "home")
 STAY_AWAY = ("n2", "n3")
 SHORTEST_STAY_S, LONGEST_STAY_S = 0.02, 0.25
-MOVE_TIMEOUT_S = 60
+MOVE_TIMEOUT_S = 30
 END_TIMEOUT_S = 180
 
 report_numbers = itertools.count()
