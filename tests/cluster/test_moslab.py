@@ -94,6 +94,16 @@ def test_masked_directories_are_empty_but_on_n1(three):
         assert three.out(node, ["ls", "-A", three.work]) == ""
 
 
+def test_a_mask_may_lie_inside_another(lab, tmp_path):
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    (inner / "file").write_text("only n1 has it")
+    for order in ([inner, tmp_path], [tmp_path, inner]):
+        nested = lab(2, mask=order, trees=False, daemons=False)
+        assert nested.out("n1", ["cat", inner / "file"]) == "only n1 has it"
+        assert nested.out("n2", ["ls", "-A", tmp_path]) == ""
+
+
 def test_a_nodes_writes_are_its_own(three):
     for path in ("/usr/written", "/var/lib/written", "/home/written", "/root/written",
                  "/tmp/written", "/run/written", three.work / "written"):
@@ -109,7 +119,7 @@ def test_private_directories_start_empty(three):
 
 
 def test_programs_are_there_even_where_their_directory_is_masked(lab):
-    masked = lab(2, mask=[BIN.parent], daemons=False)
+    masked = lab(2, mask=[BIN.parent], trees=False, daemons=False)
     assert masked.out("n2", ["ls", "-A", BIN.parent]) == ""
     assert masked.out("n2", ["moslab", "--version"]).startswith("moslab ")
     assert masked.exec("n2", ["touch", "/usr/lib/drover/x"], check=False).returncode == 1
@@ -296,6 +306,13 @@ def test_a_cut_is_silent_and_heals(lab):
     assert python(made, "n1", CONNECT, "10.77.0.2") == "connected"
 
 
+def node_groups(lab_name, node):
+    """The cgroups of a node, in every hierarchy."""
+    mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
+    return [group for path, kind in mounts if kind in ("cgroup", "cgroup2")
+            for group in Path(path).glob(f"**/moslab-{lab_name}/{node}")]
+
+
 def test_power_cut_and_boot(lab):
     made = lab(3, daemons=False)
     server = made.popen("n2", ["/usr/bin/python3", "-c", SERVE])
@@ -316,7 +333,7 @@ def test_power_cut_and_boot(lab):
     made.kill("n2")
     assert server.wait(timeout=5) == 128 + signal.SIGKILL
     assert made.status()["n2"]["state"] == "off"
-    assert not any("n2" in trace for trace in traces(made.name) if "cgroup" in trace)
+    assert node_groups(made.name, "n1") and not node_groups(made.name, "n2")
     # No farewell: the peer finds out only because it waits no longer.
     assert reader.communicate(timeout=10)[0].strip() == "TimeoutError"
     assert run_moslab("exec", "n2", "--name", made.name, "--", "true").returncode == 125

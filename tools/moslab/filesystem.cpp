@@ -109,9 +109,18 @@ bool in_root_overlay(const std::string& path) {
          here.st_dev == root.st_dev;
 }
 
+/// An inner mask after the one around it is nothing new on the nodes where that one is empty.
+bool inside_another(const std::vector<std::string>& masks, const std::string& mask) {
+  return std::ranges::any_of(masks, [&](const std::string& other) {
+    return other != mask && starts_with_dir(mask, other);
+  });
+}
+
 Status mount_masks(const LabSpec& spec, int index, const std::string& root,
                    const std::string& disk) {
-  for (const std::string& mask : spec.masks) {
+  // Sorted, so that an outer one is not mounted over those inside it.
+  for (const std::string& mask : std::set(spec.masks.begin(), spec.masks.end())) {
+    if (index != 1 && inside_another(spec.masks, mask)) continue;
     if (index != 1) {
       DROVER_CHECK(make_dirs(root + mask));
       DROVER_CHECK(do_mount("moslab-mask", root + mask, "tmpfs", 0, "mode=0755"));
