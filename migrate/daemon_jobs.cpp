@@ -197,6 +197,7 @@ void Daemon::end_if_over(const JobPtr& job) {
   const auto watch = watches_.find(job->id);
   if (watch == watches_.end() || !watch->second.ended || moves_->has_deputy(job->id)) return;
   watches_.erase(watch);
+  moves_->job_ended(job);
   jobs_.end(job->id, EventLoop::Clock::now());
 }
 

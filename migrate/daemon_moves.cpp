@@ -111,7 +111,7 @@ void Moves::link_ready(const MovePtr& move, Result<Peers::LinkName> link) {
   if (const Status passed = fault_point("migrated.home.linked"); !passed)
     return fail(move, passed.error());
   const auto process = read_process(move->job->pid);
-  if (!process) return fail(move, process.error());
+  if (!process) return fail(move, refusal("has ended"));
   move->link = *link;
   peer::PeerMessage message;
   peer::PrepareBody& prepare = *message.mutable_prepare_body();
@@ -204,6 +204,11 @@ void Moves::fail(const MovePtr& move, const Error& why) {
     job.state = move->kind == JobState::kLeaving ? JobState::kHome : JobState::kAway;
   if (move->kind == JobState::kLeaving && !move->ordered) deputies_.dismiss(job.id);
   finish(move, why);
+}
+
+void Moves::job_ended(const JobPtr& job) {
+  const auto found = moves_.find(job->id);
+  if (found != moves_.end()) fail(MovePtr(found->second), refusal("has ended"));
 }
 
 /// Tells the target, if it was asked for a place, that nobody will come; one with a body in it

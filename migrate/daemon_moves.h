@@ -45,6 +45,9 @@ class Moves {
 
   bool has_deputy(const std::string& job) const { return deputies_.present(job); }
 
+  /// The job's process has ended, and no deputy has: whoever waits for a move of it is told.
+  void job_ended(const JobPtr& job);
+
  private:
   struct Move {
     JobPtr job;

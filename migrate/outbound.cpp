@@ -84,7 +84,9 @@ Result<std::unique_ptr<AwayProcess>> Outbound::make() {
 
 Status Outbound::seize() {
   process_->pid = pid_;
-  DROVER_TRY(thread_, TracedThread::seize(pid_, PTRACE_O_TRACESYSGOOD));
+  auto thread = TracedThread::seize(pid_, PTRACE_O_TRACESYSGOOD);
+  if (!thread && thread.error().code == ESRCH) return refusal("the process has ended");
+  DROVER_TRY(thread_, std::move(thread));
   seized_ = true;
   DROVER_TRY(process_->memory, ForeignMemory::of(pid_));
   const std::string path = "/proc/" + std::to_string(pid_) + "/pagemap";
@@ -128,7 +130,7 @@ Status Outbound::freeze() {
   DROVER_CHECK(thread_.interrupt());
   for (;;) {
     DROVER_TRY(const Stop stop, thread_.wait());
-    if (stop.gone()) return refusal("the process ended");
+    if (stop.gone()) return refusal("the process has ended");
     frozen_ = true;
     if (stop.kind == Stop::Kind::kInterrupt) {
       DROVER_TRY(const bool settled, settle_interrupted_call());

@@ -155,11 +155,7 @@ def test_broken(name, broken_runs):
 def test_moved(name, native_runs, moved_runs):
     """Moved about, the program does and prints what it does and prints unmoved."""
     program, native = PROGRAMS[name], native_runs[name]
-    try:
-        moved = moved_runs[name]
-    except subprocess.TimeoutExpired as late:
-        # Known, and to be mended: on a loaded machine a move now and then has no end.
-        pytest.xfail(f"a move was never answered: {late}")
+    moved = moved_runs[name]
     told = f"seed {SEED}, moves {moved.moves}, job {moved.job}, stderr {moved.errors[-2000:]}"
     assert moved.outcome.stdout == native.stdout, told
     assert moved.outcome.status == program.ends == native.status, told
@@ -176,8 +172,7 @@ def check_counters(program, moved, told):
     assert moved.job["moves"] >= FEWEST_MOVES and moved.job["away_s"] > 0, told
     for call in program.calls("forwarded"):
         served, forced_home = moved.call(call)
-        if served == 0:
-            pytest.xfail(f"the moves met no {call}: nothing is shown of it")
+        assert served > 0, f"{call} was never served while away; {told}"
         assert forced_home == 0, f"{call} forced {forced_home} homecomings; {told}"
     for call in program.calls("local"):
         assert moved.call(call)[1] == 0, f"{call} forced homecomings; {told}"
