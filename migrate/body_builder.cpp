@@ -14,6 +14,7 @@
 #include <cstring>
 
 #include "common/process/memory_map.h"
+#include "migrate/area_mapping.h"
 #include "remote-syscall/filter.h"
 
 namespace drover {
@@ -21,7 +22,6 @@ namespace {
 
 constexpr int kArchReqXcompPerm = 0x1023;
 constexpr int kXfeatureTileData = 18;
-constexpr int kMapDroppable = 0x08;
 constexpr std::uint64_t kHoleAlignment = 1 << 20;
 
 /// Room of `size` bytes that neither the process nor the blank has mapped.
@@ -172,33 +172,6 @@ Status BodyBuilder::map_areas(const Layout& layout, const std::vector<OwnedFd>& 
     DROVER_CHECK(injection.call("close", SYS_close, {static_cast<std::uint64_t>(fd)}));
   }
   return injection.end();
-}
-
-Status BodyBuilder::map_area(Injection& injection, const Area& area, std::int64_t fd) {
-  std::uint64_t flags = MAP_PRIVATE | MAP_FIXED_NOREPLACE;
-  if (fd < 0) flags |= MAP_ANONYMOUS;
-  if (area.kind == AreaKind::kStack) flags |= MAP_GROWSDOWN;
-  if ((area.flags & Area::kNoReserve) != 0) flags |= MAP_NORESERVE;
-  if ((area.flags & Area::kDroppable) != 0) flags = (flags & ~MAP_PRIVATE) | kMapDroppable;
-  DROVER_CHECK(injection.call("mmap", SYS_mmap,
-                              {area.range.start.value(), area.range.size(), area.protection, flags,
-                               static_cast<std::uint64_t>(fd), area.content_offset}));
-  return advise(injection, area);
-}
-
-Status BodyBuilder::advise(Injection& injection, const Area& area) {
-  const std::pair<std::uint32_t, int> advice[] = {
-      {Area::kDontFork, MADV_DONTFORK}, {Area::kWipeOnFork, MADV_WIPEONFORK},
-      {Area::kHugePage, MADV_HUGEPAGE}, {Area::kNoHugePage, MADV_NOHUGEPAGE},
-      {Area::kDontDump, MADV_DONTDUMP},
-  };
-  for (const auto& [flag, advise] : advice) {
-    if ((area.flags & flag) == 0) continue;
-    DROVER_CHECK(injection.call(
-        "madvise", SYS_madvise,
-        {area.range.start.value(), area.range.size(), static_cast<std::uint64_t>(advise)}));
-  }
-  return {};
 }
 
 /// Hands one of our descriptors to the blank, over the socket between us.

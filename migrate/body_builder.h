@@ -51,8 +51,6 @@ class BodyBuilder {
   Status empty_out(const Layout& layout);
   Status place_specials(const Layout& layout, ForeignRange hole);
   Status map_areas(const Layout& layout, const std::vector<OwnedFd>& contents);
-  Status map_area(Injection& injection, const Area& area, std::int64_t fd);
-  Status advise(Injection& injection, const Area& area);
   Status note_mappings(const Layout& layout);
   Result<std::int64_t> receive_fd(Injection& injection, const OwnedFd& fd);
   Status load_process(Injection& injection, const ProcessState& state);

@@ -11,13 +11,13 @@
 #include <cstring>
 #include <ctime>
 
+#include "migrate/area_mapping.h"
+
 namespace drover {
 namespace {
 
 constexpr int kMadvDontneedLocked = 24;  // Linux 5.18
 constexpr std::uint64_t kDropPiece = 16 << 20;
-constexpr std::uint64_t kNone = static_cast<std::uint64_t>(-1);
-constexpr int kMapDroppable = 0x08;
 
 template <class T>
 auto at_address(const std::vector<T>& list, ForeignAddress a) -> const T* {
@@ -88,17 +88,50 @@ Status HomeRebuild::lay_out(const Layout& layout) {
   DROVER_CHECK(grow_stack(injection, layout, before));
 
   DROVER_TRY(const auto have, areas());
-  std::vector<ForeignAddress> bounds;
-  for (const MemoryArea& a : have) bounds.insert(bounds.end(), {a.range.start, a.range.end});
-  for (const Area& a : layout.areas) bounds.insert(bounds.end(), {a.range.start, a.range.end});
-  std::sort(bounds.begin(), bounds.end());
-  bounds.erase(std::unique(bounds.begin(), bounds.end()), bounds.end());
-  for (std::size_t i = 0; i + 1 < bounds.size(); ++i) {
-    const ForeignRange range{bounds[i], bounds[i + 1]};
-    DROVER_CHECK(adjust(injection, range, at_address(have, range.start),
-                        at_address(layout.areas, range.start)));
+  DROVER_CHECK(unmap_all_but_kept(injection, have, layout));
+  for (const Area& want : layout.areas) {
+    const MemoryArea* kept = kept_for(want, have);
+    if (kept) {
+      DROVER_CHECK(change_area(injection, *kept, want));
+    } else if (want.kind == AreaKind::kContent) {
+      DROVER_CHECK(map_content(injection, want));
+    } else {
+      DROVER_CHECK(map_area(injection, want, -1));
+    }
   }
   return injection.end();
+}
+
+// An area that is to be there stays one mapping: calls such as mremap(2) refuse a range that
+// two share. So it is kept only where it lies in one mapping of the same memory.
+const MemoryArea* HomeRebuild::kept_for(const Area& want,
+                                        const std::vector<MemoryArea>& have) const {
+  const MemoryArea* area = at_address(have, want.range.start);
+  const bool around = area && want.range.end <= area->range.end;
+  return around && same_backing(want.range.start, *area, want) ? area : nullptr;
+}
+
+Status HomeRebuild::unmap_all_but_kept(Injection& injection, const std::vector<MemoryArea>& have,
+                                       const Layout& layout) {
+  auto want = layout.areas.begin();
+  for (const MemoryArea& area : have) {
+    ForeignAddress at = area.range.start;
+    const auto unmap_to = [&](ForeignAddress end) -> Status {
+      if (at >= end) return {};
+      const auto unmapped = injection.call("munmap", SYS_munmap, {at.value(), end - at});
+      return unmapped ? Status{} : Status(unmapped.error());
+    };
+    while (want != layout.areas.end() && want->range.start < area.range.end) {
+      if (kept_for(*want, have) == &area) {
+        DROVER_CHECK(unmap_to(want->range.start));
+        at = want->range.end;
+      }
+      if (want->range.end > area.range.end) break;
+      ++want;
+    }
+    DROVER_CHECK(unmap_to(area.range.end));
+  }
+  return {};
 }
 
 // Only a write by the process itself makes the kernel grow a stack.
@@ -124,46 +157,9 @@ bool HomeRebuild::same_backing(ForeignAddress at, const MemoryArea& have, const 
          place->offset + (at - have.range.start) == want.content_offset + (at - want.range.start);
 }
 
-Status HomeRebuild::adjust(Injection& injection, ForeignRange range, const MemoryArea* have,
-                           const Area* want) {
-  if (!have && !want) return {};
-  const bool keep = have && want && same_backing(range.start, *have, *want);
-  if (have && !keep) {
-    DROVER_CHECK(injection.call("munmap", SYS_munmap, {range.start.value(), range.size()}));
-  }
-  if (!want) return {};
-  if (!keep) return map(injection, range, *want);
-  if (static_cast<std::uint32_t>(have->protection) == want->protection) return {};
-  DROVER_CHECK(injection.call("mprotect", SYS_mprotect,
-                              {range.start.value(), range.size(), want->protection}));
-  return {};
-}
-
-Status HomeRebuild::map(Injection& injection, ForeignRange range, const Area& want) {
-  if (want.kind == AreaKind::kContent) return map_content(injection, range, want);
-  std::uint64_t flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
-  if (want.kind == AreaKind::kStack) flags |= MAP_GROWSDOWN;
-  if ((want.flags & Area::kNoReserve) != 0) flags |= MAP_NORESERVE;
-  if ((want.flags & Area::kDroppable) != 0) flags = (flags & ~MAP_PRIVATE) | kMapDroppable;
-  DROVER_CHECK(injection.call(
-      "mmap", SYS_mmap, {range.start.value(), range.size(), want.protection, flags, kNone, 0}));
-  const std::pair<std::uint32_t, int> advice[] = {{Area::kDontFork, MADV_DONTFORK},
-                                                  {Area::kWipeOnFork, MADV_WIPEONFORK},
-                                                  {Area::kHugePage, MADV_HUGEPAGE},
-                                                  {Area::kNoHugePage, MADV_NOHUGEPAGE},
-                                                  {Area::kDontDump, MADV_DONTDUMP}};
-  for (const auto& [flag, advise] : advice) {
-    if ((want.flags & flag) == 0) continue;
-    DROVER_CHECK(
-        injection.call("madvise", SYS_madvise,
-                       {range.start.value(), range.size(), static_cast<std::uint64_t>(advise)}));
-  }
-  return {};
-}
-
 // A file mapping that the program has moved or split off while away: the file is opened again,
 // and must still be the one that was mapped.
-Status HomeRebuild::map_content(Injection& injection, ForeignRange range, const Area& want) {
+Status HomeRebuild::map_content(Injection& injection, const Area& want) {
   if (want.content >= contents_->all().size()) return refusal("layout: a content that is not ours");
   const Content& content = contents_->all()[want.content];
   const ForeignAddress at = thread_->scratch().data();
@@ -178,14 +174,11 @@ Status HomeRebuild::map_content(Injection& injection, ForeignRange range, const 
     result = refusal(content.path + " is no longer the file that was mapped");
   } else {
     const std::uint64_t shared = want.flags & Area::kWasShared ? MAP_SHARED : MAP_PRIVATE;
-    const std::uint64_t offset =
-        content.file_offset + want.content_offset + (range.start - want.range.start);
-    if (auto mapped = injection.call("mmap", SYS_mmap,
-                                     {range.start.value(), range.size(), want.protection,
-                                      shared | MAP_FIXED_NOREPLACE, fd, offset});
-        !mapped) {
-      result = mapped.error();
-    }
+    const auto mapped = injection.call(
+        "mmap", SYS_mmap,
+        {want.range.start.value(), want.range.size(), want.protection, shared | MAP_FIXED_NOREPLACE,
+         fd, content.file_offset + want.content_offset});
+    if (!mapped) result = mapped.error();
   }
   DROVER_CHECK(injection.call("close", SYS_close, {fd}));
   return result;

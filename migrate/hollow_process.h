@@ -36,9 +36,10 @@ class HomeRebuild {
   Status finish(const ProcessState& state);
 
  private:
-  Status adjust(Injection& injection, ForeignRange range, const MemoryArea* have, const Area* want);
-  Status map(Injection& injection, ForeignRange range, const Area& want);
-  Status map_content(Injection& injection, ForeignRange range, const Area& want);
+  const MemoryArea* kept_for(const Area& want, const std::vector<MemoryArea>& have) const;
+  Status unmap_all_but_kept(Injection& injection, const std::vector<MemoryArea>& have,
+                            const Layout& layout);
+  Status map_content(Injection& injection, const Area& want);
   bool same_backing(ForeignAddress at, const MemoryArea& have, const Area& want) const;
   Status grow_stack(Injection& injection, const Layout& layout,
                     const std::vector<MemoryArea>& areas);

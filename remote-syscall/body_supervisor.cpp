@@ -63,6 +63,8 @@ Status BodySupervisor::run() {
   asked_home_ = false;
   DROVER_TRY(const Registers r, body_->thread.registers());
   sleeps_at_home_ = static_cast<std::int64_t>(r.rax) == kErestartRestartblock;
+  // What has not been turned into a plain restart when it was frozen is for a handler to come.
+  restart_from_home_ = is_restart(static_cast<std::int64_t>(r.rax));
   DROVER_CHECK(body_->thread.resume());
   while (!arrived_.empty()) {
     const siginfo_t info = arrived_.front();
@@ -291,6 +293,8 @@ Status BodySupervisor::mirror_action(const seccomp_notif& notification) {
 
 Status BodySupervisor::on_frame(const Frame& frame) {
   switch (static_cast<FrameType>(frame.type)) {
+    case FrameType::kHeartbeat:
+      return {};
     case FrameType::kReply:
       return on_reply(frame.payload);
     case FrameType::kMaskSet:

@@ -2,7 +2,21 @@
 
 #include <sys/syscall.h>
 
+#include <cstdlib>
+
+#include "common/process/memory_map.h"
+
 namespace drover {
+
+Result<SignalMask> pending_signals(pid_t pid) {
+  DROVER_TRY(const std::string status, read_proc_file("/proc/" + std::to_string(pid) + "/status"));
+  SignalMask pending = 0;
+  for (const char* key : {"\nSigPnd:", "\nShdPnd:"}) {
+    const auto at = status.find(key);
+    if (at != std::string::npos) pending |= std::strtoull(status.c_str() + at + 8, nullptr, 16);
+  }
+  return pending;
+}
 
 HollowThread::HollowThread(TracedThread thread, const ForeignMemory& memory, Scratch scratch,
                            const Registers& registers)
@@ -49,9 +63,11 @@ Status HollowThread::stop() {
   if (state_ == State::kStopped || state_ == State::kGone) return {};
   DROVER_CHECK(thread_.interrupt());
   for (;;) {
+    const bool calling = state_ == State::kCalling;
     DROVER_TRY(const Stop stop, thread_.wait());
     DROVER_CHECK(handle(stop));
-    if (state_ == State::kGone || stop.kind == Stop::Kind::kInterrupt) return {};
+    if (state_ == State::kGone) return {};
+    if (stop.kind == Stop::Kind::kInterrupt) return calling ? take_waiting_signal() : Status{};
     // Something else came first; the interrupt is still to come, before user code runs.
     if (at_signal_ && !signals_.empty()) signals_.back().cancelled = true;
     DROVER_CHECK(to_pause_loop());
@@ -59,6 +75,23 @@ Status HollowThread::stop() {
     state_ = State::kParked;
     at_signal_ = false;
   }
+}
+
+// The kernel reports an interrupt before a signal that waits. Resumed, it goes on with the
+// signal, and what the call came to stands unchanged.
+Status HollowThread::take_waiting_signal() {
+  DROVER_TRY(const bool waits, signal_waits());
+  if (!waits) return {};
+  DROVER_CHECK(thread_.resume());
+  state_ = State::kCalling;
+  result_.reset();
+  return await_stop();
+}
+
+Result<bool> HollowThread::signal_waits() const {
+  DROVER_TRY(const SignalMask mask, thread_.signal_mask());
+  DROVER_TRY(const SignalMask pending, pending_signals(memory_->pid()));
+  return (pending & ~mask) != 0;
 }
 
 Status HollowThread::look() {

@@ -13,6 +13,9 @@
 
 namespace drover {
 
+/// The signals that wait for a process of one thread (/proc/PID/status).
+Result<SignalMask> pending_signals(pid_t pid);
+
 /// A signal that the kernel was about to deliver to P. It has been taken from P: whoever is
 /// told of it must see to it that it takes effect.
 struct TakenSignal {
@@ -39,7 +42,8 @@ class HollowThread {
   /// Lets it wait for signals. No call may be under way.
   Status park();
   /// Stops it, so that it can be injected into. A call under way is cancelled if it has not
-  /// taken effect; if it has, its result waits in `take_result`.
+  /// taken effect; if it has, its result waits in `take_result`. A signal that the call's end
+  /// would have delivered is taken with it.
   Status stop();
 
   /// Starts a forwarded call; `take_result` tells of its end.
@@ -51,6 +55,7 @@ class HollowThread {
   /// The raw result of the call that ended, once. Restart codes mean: cancelled by `stop`, or
   /// by `cancel`.
   std::optional<std::int64_t> take_result();
+  bool has_result() const { return result_.has_value(); }
   /// A signal that stopped the thread. It stays stopped: `go_on` or `cancel` or `die`.
   std::optional<TakenSignal> take_signal();
 
@@ -66,6 +71,8 @@ class HollowThread {
 
  private:
   Status handle(const Stop& stop);
+  Result<bool> signal_waits() const;
+  Status take_waiting_signal();
   Status to_pause_loop();
 
   TracedThread thread_;

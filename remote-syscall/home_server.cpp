@@ -35,16 +35,6 @@ bool opens_a_file(int number) {
 
 }  // namespace
 
-Result<SignalMask> pending_signals(pid_t pid) {
-  DROVER_TRY(const std::string status, read_proc_file("/proc/" + std::to_string(pid) + "/status"));
-  SignalMask pending = 0;
-  for (const char* key : {"\nSigPnd:", "\nShdPnd:"}) {
-    const auto at = status.find(key);
-    if (at != std::string::npos) pending |= std::strtoull(status.c_str() + at + 8, nullptr, 16);
-  }
-  return pending;
-}
-
 bool returns_eintr_unhandled(int number) {
   return number == SYS_epoll_wait || number == SYS_epoll_pwait || number == SYS_epoll_pwait2 ||
          number == SYS_rt_sigtimedwait || number == SYS_semop || number == SYS_semtimedop;
@@ -283,7 +273,9 @@ Status HomeServer::handle_signal(const TakenSignal& signal) {
   const bool ignored =
       action.handler == kSigIgn || (is_default && by_default == DefaultAction::kIgnore);
 
-  if (recalling_) {
+  // The body waits for the end of a call: the signal that came with it belongs to that end.
+  const bool ends_call = call_.active && (signal.interrupted || thread_->has_result());
+  if (recalling_ && (is_default || ignored || !(ends_call || telling_pending_))) {
     if (!ignored) untold_.push_back(signal.info);
     if (signal.interrupted) DROVER_CHECK(settle_call(*signal.interrupted));
     return thread_->cancel();
@@ -373,20 +365,22 @@ Status HomeServer::on_mask(const MaskMessage& message) {
   if (thread_->state() != HollowThread::State::kStopped) return {};
   DROVER_CHECK(thread_->thread().set_signal_mask(message.mask));
   if (message.wants_answer == 0) return {};
-  if (!recalling_) DROVER_CHECK(tell_pending(message.mask));
+  DROVER_CHECK(tell_pending(message.mask));
   if (thread_->state() == HollowThread::State::kGone) return {};
   return channel_->send(static_cast<std::uint16_t>(FrameType::kMaskSet), {});
 }
 
 // Lets P run for as long as it takes each signal that is pending and not blocked any more.
 Status HomeServer::tell_pending(SignalMask mask) {
-  while (!event_) {
+  telling_pending_ = true;
+  while (!event_ && thread_->state() != HollowThread::State::kGone) {
     DROVER_TRY(const SignalMask pending, pending_signals(memory_->pid()));
-    if ((pending & ~mask) == 0) return {};
+    if ((pending & ~mask) == 0) break;
     DROVER_CHECK(thread_->park());
     DROVER_CHECK(thread_->await_stop());
     DROVER_CHECK(look());
   }
+  telling_pending_ = false;
   return {};
 }
 

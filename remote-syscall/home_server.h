@@ -94,6 +94,7 @@ class HomeServer {
   CallCounters* counters_;
   PendingCall call_;
   bool recalling_ = false;
+  bool telling_pending_ = false;    // those that a change of the mask unblocks
   std::uint32_t signals_told_ = 0;  // over this channel
   bool signal_told_ = false;        // during the call under way
   std::optional<HomeEvent> event_;
@@ -101,9 +102,6 @@ class HomeServer {
   Bytes out_;  // reused: contents of a reply
   std::vector<Piece> pieces_;
 };
-
-/// The signals that wait for a process of one thread (/proc/PID/status).
-Result<SignalMask> pending_signals(pid_t pid);
 
 /// Whether the call gives EINTR for any wake-up by a signal, handled or not (signal(7)).
 bool returns_eintr_unhandled(int number);
