@@ -212,14 +212,6 @@ Status read_alternate_stack(Injection& injection, const ForeignMemory& memory,
   return {};
 }
 
-Result<std::int64_t> read_clock(Injection& injection, const ForeignMemory& memory,
-                                const Scratch& scratch, clockid_t clock) {
-  DROVER_CHECK(injection.call("clock_gettime", SYS_clock_gettime,
-                              {static_cast<std::uint64_t>(clock), scratch.data().value()}));
-  DROVER_TRY(const auto t, memory.read_record<timespec>(scratch.data()));
-  return std::int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec;
-}
-
 Result<ProcessState> capture_process(pid_t pid, Injection& leader, const ForeignMemory& memory,
                                      const Scratch& scratch) {
   ProcessState s;

@@ -96,8 +96,4 @@ Status read_alternate_stack(Injection& injection, const ForeignMemory& memory,
 Result<ProcessState> capture_process(pid_t pid, Injection& leader, const ForeignMemory& memory,
                                      const Scratch& scratch);
 
-/// The process's own reading of a clock, in nanoseconds: it may live in a time namespace.
-Result<std::int64_t> read_clock(Injection& injection, const ForeignMemory& memory,
-                                const Scratch& scratch, clockid_t clock);
-
 }  // namespace drover

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -13,6 +14,8 @@
 
 #include "common/fault.h"
 #include "common/log.h"
+#include "common/process/interrupted_sleep.h"
+#include "common/process/short_write.h"
 #include "common/sha256.h"
 #include "migrate/content_transfer.h"
 #include "migrate/guest.h"
@@ -53,6 +56,15 @@ Result<Identity> identity_of(pid_t pid, const std::string& job, const std::strin
   identity.domain_name = names.domainname;
   identity.possible_cpus = static_cast<std::uint32_t>(sysconf(_SC_NPROCESSORS_CONF));
   return identity;
+}
+
+/// Whether the process is in our time namespace (time_namespaces(7)).
+bool shares_our_clocks(pid_t pid) {
+  struct stat its {
+  }, ours{};
+  const std::string path = "/proc/" + std::to_string(pid) + "/ns/time";
+  return stat(path.c_str(), &its) == 0 && stat("/proc/self/ns/time", &ours) == 0 &&
+         its.st_ino == ours.st_ino && its.st_dev == ours.st_dev;
 }
 
 }  // namespace
@@ -151,7 +163,7 @@ Status Outbound::freeze() {
   DROVER_TRY(const ForeignRange vdso, find_vdso(areas));
   DROVER_TRY(state_, capture_thread(thread_, process_->memory, vdso));
   DROVER_CHECK(fault_point("deputy.outbound.frozen"));
-  return make_scratch(areas);
+  return make_scratch();
 }
 
 // A call that our stop has interrupted must not show it: the kernel restarts most by itself,
@@ -160,13 +172,20 @@ Result<bool> Outbound::settle_interrupted_call() {
   DROVER_TRY(Registers r, thread_.registers());
   const auto call = static_cast<std::int64_t>(r.orig_rax);
   const auto result = static_cast<std::int64_t>(r.rax);
-  if (call < 0 || (!is_restart(result) && result != -EINTR)) return true;
+  DROVER_TRY(const bool cut_short, is_cut_short(r, process_->memory));
+  if (call < 0 || (!is_restart(result) && result != -EINTR && !cut_short)) return true;
   DROVER_TRY(const SignalMask mask, thread_.signal_mask());
   DROVER_TRY(const SignalMask pending, pending_signals(pid_));
   if ((pending & ~mask) != 0) return false;
+  if (cut_short) {
+    DROVER_CHECK(continue_write(r));
+    return true;
+  }
   if (call == SYS_restart_syscall && result == kErestartRestartblock) {
     return refusal("it is in a wait that is being resumed: try again");
   }
+  DROVER_TRY(const bool sleeps_on, continue_sleep(r));
+  if (sleeps_on) return true;
   const bool begun_anew =
       (result == kErestartRestartblock && call != SYS_nanosleep && call != SYS_clock_nanosleep) ||
       (result == -EINTR && returns_eintr_unhandled(static_cast<int>(call)));
@@ -176,11 +195,41 @@ Result<bool> Outbound::settle_interrupted_call() {
   return true;
 }
 
-Status Outbound::make_scratch(const std::vector<MemoryArea>& areas) {
+Status Outbound::continue_write(const Registers& registers) {
+  if (!writes_wait(pid_, static_cast<int>(registers.rdi))) return {};
+  DROVER_TRY(Injection injection, inject_by_vdso());
+  DROVER_TRY(const Registers rest, continue_short_write(registers, process_->memory, injection));
+  DROVER_CHECK(injection.end());
+  return thread_.set_registers(rest);
+}
+
+// The kernel has just written the time left to where the program wants it, if it does.
+Result<bool> Outbound::continue_sleep(const Registers& registers) {
+  const auto sleep = interrupted_sleep(registers);
+  if (!sleep || sleep->left.is_null() || !shares_our_clocks(pid_)) return false;
+  DROVER_TRY(const auto left, process_->memory.read_record<timespec>(sleep->left));
+  timespec now{};
+  clock_gettime(sleep->clock, &now);
+  const auto until = std::chrono::seconds(now.tv_sec + left.tv_sec) +
+                     std::chrono::nanoseconds(now.tv_nsec + left.tv_nsec);
+  DROVER_TRY(Injection injection, inject_by_vdso());
+  DROVER_TRY(const Registers rest,
+             drover::continue_sleep(registers, *sleep, until, process_->memory, injection));
+  DROVER_CHECK(injection.end());
+  DROVER_CHECK(thread_.set_registers(rest));
+  return true;
+}
+
+Result<Injection> Outbound::inject_by_vdso() const {
+  DROVER_TRY(const auto areas, read_memory_areas(pid_));
   DROVER_TRY(const ForeignRange vdso, find_vdso(areas));
   DROVER_TRY(const ForeignAddress instruction, find_vdso_syscall(process_->memory, vdso));
+  return Injection::begin(thread_, Injection::Site::kVdso, instruction);
+}
+
+Status Outbound::make_scratch() {
   {
-    DROVER_TRY(Injection injection, Injection::begin(thread_, Injection::Site::kVdso, instruction));
+    DROVER_TRY(Injection injection, inject_by_vdso());
     DROVER_TRY(const std::uint64_t start,
                injection.call("mmap", SYS_mmap,
                               {0, Scratch::kSize, PROT_READ | PROT_WRITE,

@@ -47,7 +47,10 @@ class Outbound {
   Status send_in_advance();
   Status freeze();
   Result<bool> settle_interrupted_call();
-  Status make_scratch(const std::vector<MemoryArea>& areas);
+  Status continue_write(const Registers& registers);
+  Result<bool> continue_sleep(const Registers& registers);
+  Result<Injection> inject_by_vdso() const;
+  Status make_scratch();
   Status send_image();
   Status agree();
   Status commit();

@@ -77,6 +77,7 @@ enum class CallEnd : std::uint8_t {
   kDone,         ///< executed: its result follows
   kInterrupted,  ///< a signal that the program handles came first: the result is -ERESTART*
   kNotStarted,   ///< not executed at all, and to be issued again
+  kCutShort,     ///< a write that has done this much, and is to go on when the move is over
   kGoHome,       ///< cannot be executed for a process that is away: it must come home for it
 };
 

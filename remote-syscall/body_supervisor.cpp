@@ -7,7 +7,9 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "common/process/interrupted_sleep.h"
 #include "common/process/memory_map.h"
+#include "common/process/short_write.h"
 #include "remote-syscall/home_server.h"
 
 namespace drover {
@@ -64,7 +66,8 @@ Status BodySupervisor::run() {
   DROVER_TRY(const Registers r, body_->thread.registers());
   sleeps_at_home_ = static_cast<std::int64_t>(r.rax) == kErestartRestartblock;
   // What has not been turned into a plain restart when it was frozen is for a handler to come.
-  restart_from_home_ = is_restart(static_cast<std::int64_t>(r.rax));
+  const auto result = static_cast<std::int64_t>(r.rax);
+  restart_from_home_ = is_restart(result) && result != kErestartnointr;
   DROVER_CHECK(body_->thread.resume());
   while (!arrived_.empty()) {
     const siginfo_t info = arrived_.front();
@@ -147,6 +150,7 @@ Status BodySupervisor::forward(const seccomp_notif& notification) {
 
 Status BodySupervisor::send_call() {
   call_.active = true;
+  call_.sent = std::chrono::steady_clock::now();
   ++call_.sequence;
   WireWriter head;
   head.number(body_->home_pid);
@@ -342,7 +346,14 @@ Status BodySupervisor::on_reply(ByteView payload) {
       stopping_ = true;
       sleeps_at_home_ = result == kErestartRestartblock;
       DROVER_CHECK(answer(call_.notification, result));
-      return wait_frozen();
+      DROVER_CHECK(wait_frozen());
+      return ended_ ? Status{} : sleep_on();
+    case CallEnd::kCutShort:
+      DROVER_CHECK(body_->thread.interrupt());
+      stopping_ = true;
+      DROVER_CHECK(answer(call_.notification, result));
+      DROVER_CHECK(wait_frozen());
+      return ended_ ? Status{} : continue_write();
     case CallEnd::kInterrupted:
       return interrupted(result);
     case CallEnd::kDone:
@@ -354,6 +365,38 @@ Status BodySupervisor::on_reply(ByteView payload) {
     DROVER_CHECK(queue_signal(info));
   }
   return answer(call_.notification, result);
+}
+
+// The rest of a sleep that a move has cut short: it is known here how long it has lasted.
+Status BodySupervisor::sleep_on() {
+  DROVER_TRY(const Registers r, body_->thread.registers());
+  const auto sleep = interrupted_sleep(r);
+  if (!sleep) return {};
+  const auto length = body_->memory.read_record<timespec>(sleep->length);
+  if (!length) return {};
+  const auto whole =
+      std::chrono::seconds(length->tv_sec) + std::chrono::nanoseconds(length->tv_nsec);
+  const auto left = whole - (std::chrono::steady_clock::now() - call_.sent);
+  DROVER_TRY(Injection injection,
+             Injection::begin(body_->thread, Injection::Site::kTrapping, body_->scratch));
+  DROVER_TRY(const std::int64_t now,
+             read_clock(injection, body_->memory, body_->scratch, sleep->clock));
+  DROVER_TRY(const Registers rest, continue_sleep(r, *sleep, std::chrono::nanoseconds(now) + left,
+                                                  body_->memory, injection));
+  DROVER_CHECK(injection.end());
+  sleeps_at_home_ = false;
+  return body_->thread.set_registers(rest);
+}
+
+Status BodySupervisor::continue_write() {
+  DROVER_TRY(const Registers r, body_->thread.registers());
+  DROVER_TRY(const bool cut_short, is_cut_short(r, body_->memory));
+  if (!cut_short) return {};
+  DROVER_TRY(Injection injection,
+             Injection::begin(body_->thread, Injection::Site::kTrapping, body_->scratch));
+  DROVER_TRY(const Registers rest, continue_short_write(r, body_->memory, injection));
+  DROVER_CHECK(injection.end());
+  return body_->thread.set_registers(rest);
 }
 
 // A handler of the program's came before the call took effect. With the signal pending in the
@@ -494,6 +537,7 @@ Status BodySupervisor::on_signal_stop(int signal) {
     return channel_->send(type(FrameType::kNeedHome), encode_record(message));
   }
   DROVER_CHECK(restart_unseen_call());
+  restart_from_home_ = false;  // what the handler interrupts now is another call
   if ((action.flags & SA_RESETHAND) != 0) {
     action = {};
     DROVER_CHECK(

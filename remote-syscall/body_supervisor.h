@@ -5,6 +5,7 @@
 
 #include <linux/seccomp.h>
 
+#include <chrono>
 #include <deque>
 #include <optional>
 #include <vector>
@@ -52,6 +53,7 @@ class BodySupervisor {
     std::uint64_t notification = 0;
     std::uint64_t sequence = 0;
     CallRequest request;
+    std::chrono::steady_clock::time_point sent;
   };
 
   Status dispatch(const seccomp_notif& notification);
@@ -63,6 +65,8 @@ class BodySupervisor {
   Status need_home(int call);
   Status on_reply(ByteView payload);
   Status interrupted(std::int64_t result);
+  Status continue_write();
+  Status sleep_on();
   Status deliver_under_wait_mask(const siginfo_t& info, std::int64_t result);
   Status mirror_mask(const seccomp_notif& notification);
   Status mirror_sigreturn();

@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "common/process/memory_map.h"
+#include "common/process/short_write.h"
 
 namespace drover {
 namespace {
@@ -185,6 +186,10 @@ Status HomeServer::settle_call(std::int64_t result) {
     DROVER_CHECK(injection.call("close", SYS_close, {static_cast<std::uint64_t>(result)}));
     return reply(CallEnd::kGoHome, 0);
   }
+  if (recalling_ && !signal_told_ && result > 0 && may_be_cut_short(number) &&
+      writes_wait(memory_->pid(), static_cast<int>(call_.request.arguments[0]))) {
+    return reply(CallEnd::kCutShort, result);
+  }
   return reply(CallEnd::kDone, result);
 }
 
@@ -245,7 +250,8 @@ Status HomeServer::reply(CallEnd end, std::int64_t result) {
   }
   // Interrupted by a signal of the program's own, it was executed as well as it could be.
   const bool interrupted = end == CallEnd::kInterrupted && result != kErestartnointr;
-  if (end == CallEnd::kDone || interrupted) ++counters_->calls[call_.request.number].served;
+  if (end == CallEnd::kDone || end == CallEnd::kCutShort || interrupted)
+    ++counters_->calls[call_.request.number].served;
   if (end == CallEnd::kGoHome) ++counters_->calls[call_.request.number].forced_home;
   WireWriter head;
   head.number(call_.tid);

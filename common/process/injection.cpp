@@ -1,8 +1,10 @@
 #include "common/process/injection.h"
 
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 
 #include <algorithm>
+#include <ctime>
 
 namespace drover {
 
@@ -13,6 +15,14 @@ Result<ForeignAddress> find_vdso_syscall(const ForeignMemory& memory, ForeignRan
   const auto at = std::search(code.begin(), code.end(), kSyscall.begin(), kSyscall.end());
   if (at == code.end()) return refusal("the process's vDSO has no syscall instruction");
   return vdso.start + static_cast<std::uint64_t>(at - code.begin());
+}
+
+Result<std::int64_t> read_clock(Injection& injection, const ForeignMemory& memory,
+                                const Scratch& scratch, clockid_t clock) {
+  DROVER_CHECK(injection.call("clock_gettime", SYS_clock_gettime,
+                              {static_cast<std::uint64_t>(clock), scratch.data().value()}));
+  DROVER_TRY(const auto t, memory.read_record<timespec>(scratch.data()));
+  return std::int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec;
 }
 
 Result<Injection> Injection::begin(const TracedThread& thread, Site site, const Scratch& scratch) {

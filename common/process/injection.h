@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <ctime>
 
 #include "common/process/foreign_memory.h"
 #include "common/process/scratch.h"
@@ -58,6 +59,10 @@ class Injection {
   bool stop_held_ = false;
   bool active_ = false;
 };
+
+/// The process's own reading of a clock, in nanoseconds: it may live in a time namespace.
+Result<std::int64_t> read_clock(Injection& injection, const ForeignMemory& memory,
+                                const Scratch& scratch, clockid_t clock);
 
 /// The address of a `syscall` instruction in the process's vDSO.
 Result<ForeignAddress> find_vdso_syscall(const ForeignMemory& memory, ForeignRange vdso);

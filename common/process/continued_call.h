@@ -1,0 +1,31 @@
+// System calls that our stopping a thread has disturbed, continued by a few instructions in the
+// process itself: they finish the call and return to where it was made, so that the program
+// sees one call that nobody disturbed. They stand in a mapping that is the program's own from
+// then on: it needs no tracer, and moves like the rest of its memory.
+#pragma once
+
+#include "common/process/injection.h"
+
+namespace drover {
+
+/// A page of the mapping, for one call.
+struct ContinuationPage {
+  static constexpr std::uint64_t kRecordOffset = 128;
+  static constexpr std::uint64_t kExtraOffset = 256;
+  static constexpr std::uint64_t kExtraSize = kPageSize - kExtraOffset;
+
+  ForeignAddress start;
+  bool in_use = false;  ///< the thread is in it: the call was being continued already
+
+  /// Where the code stands, and what it finds behind itself.
+  ForeignAddress code() const { return start; }
+  ForeignAddress record() const { return start + kRecordOffset; }
+  ForeignAddress extra() const { return start + kExtraOffset; }
+};
+
+/// The page for a call that a thread with these registers is in. Makes the mapping if the process
+/// has none yet. Pages are used in turn; sixteen calls later one is used again.
+Result<ContinuationPage> continuation_page(const Registers& registers, const ForeignMemory& memory,
+                                           Injection& injection);
+
+}  // namespace drover

@@ -1,0 +1,92 @@
+// A child of the test's own that runs a function and is traced by the test.
+#pragma once
+
+#include <gtest/gtest.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+
+#include "common/process/injection.h"
+#include "common/process/memory_map.h"
+
+namespace drover {
+
+class TracedChild {
+ public:
+  /// `run` is called in the child; what it returns is its exit status.
+  template <class F>
+  explicit TracedChild(F run) {
+    pid_ = fork();
+    if (pid_ == 0) _exit(run());
+  }
+  TracedChild(const TracedChild&) = delete;
+  TracedChild& operator=(const TracedChild&) = delete;
+  ~TracedChild() {
+    if (ended_) return;
+    kill(pid_, SIGKILL);
+    waitpid(pid_, nullptr, __WALL);
+  }
+
+  pid_t pid() const { return pid_; }
+  TracedThread& thread() { return thread_; }
+  ForeignMemory& memory() { return memory_; }
+
+  /// Begins to trace it; it runs on.
+  void seize() {
+    auto thread = TracedThread::seize(pid_, PTRACE_O_TRACESYSGOOD);
+    ASSERT_TRUE(thread) << thread.error().message();
+    thread_ = *thread;
+    auto memory = ForeignMemory::of(pid_);
+    ASSERT_TRUE(memory) << memory.error().message();
+    memory_ = *std::move(memory);
+  }
+  /// Stops it, in whatever it does.
+  void interrupt() {
+    ASSERT_TRUE(thread_.interrupt());
+    const auto stopped = thread_.wait();
+    ASSERT_TRUE(stopped);
+    ASSERT_EQ(stopped->kind, Stop::Kind::kInterrupt);
+  }
+
+  /// Waits until it sleeps in the kernel.
+  void await_sleep() const {
+    for (int i = 0; i < 2000; ++i) {
+      const auto stat = read_proc_file("/proc/" + std::to_string(pid_) + "/stat");
+      ASSERT_TRUE(stat);
+      if ((*stat)[stat->rfind(')') + 2] == 'S') return;
+      usleep(1000);
+    }
+    FAIL() << "the child does not come to rest";
+  }
+
+  Result<Injection> by_vdso() {
+    DROVER_TRY(const std::string maps, read_proc_file("/proc/" + std::to_string(pid_) + "/maps"));
+    DROVER_TRY(const auto areas, parse_maps(maps));
+    for (const MemoryArea& area : areas) {
+      if (area.name != "[vdso]") continue;
+      DROVER_TRY(const ForeignAddress instruction, find_vdso_syscall(memory_, area.range));
+      return Injection::begin(thread_, Injection::Site::kVdso, instruction);
+    }
+    return refusal("no vDSO");
+  }
+
+  void detach() { ASSERT_TRUE(thread_.detach()); }
+
+  /// Its exit status, or minus the signal that ended it.
+  int end() {
+    int status = 0;
+    EXPECT_EQ(waitpid(pid_, &status, __WALL), pid_);
+    ended_ = true;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+  }
+
+ private:
+  pid_t pid_ = -1;
+  bool ended_ = false;
+  TracedThread thread_;
+  ForeignMemory memory_;
+};
+
+}  // namespace drover
