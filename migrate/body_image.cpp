@@ -45,14 +45,14 @@ Result<OwnOffsets> own_time_offsets() {
   return own;
 }
 
-Result<OwnedFd> memory_file(std::uint64_t size) {
-  OwnedFd fd(memfd_create("drover-content", MFD_CLOEXEC));
-  if (!fd) return errno_error("make room for a file's content");
-  const std::uint64_t pages = (size + kPageSize - 1) / kPageSize * kPageSize;
-  if (ftruncate(fd.get(), static_cast<off_t>(pages)) != 0) {
-    return errno_error("make room for a file's content");
-  }
-  return fd;
+Result<Sha256Digest> own_vdso_digest() {
+  DROVER_TRY(const std::string maps, read_proc_file("/proc/self/maps"));
+  DROVER_TRY(const auto areas, parse_maps(maps));
+  DROVER_TRY(const ForeignRange vdso, find_vdso(areas));
+  const auto* code = reinterpret_cast<const std::byte*>(vdso.start.value());
+  Sha256 digest;
+  digest.update({code, vdso.size()});
+  return digest.finish();
 }
 
 }  // namespace
@@ -66,11 +66,12 @@ Result<bool> ImageReceiver::on_frame(const Frame& frame, SecureChannel& channel)
     }
     case FrameType::kOfferContent: {
       DROVER_TRY(const ContentOffer offer, ContentOffer::decode(frame.payload));
-      DROVER_CHECK(on_offer(offer, channel));
+      DROVER_TRY(const ContentWant want, contents_.on_offer(offer));
+      DROVER_CHECK(channel.send(type(FrameType::kWantContent), want.encode()));
       return false;
     }
     case FrameType::kContent:
-      DROVER_CHECK(on_content(frame.payload));
+      DROVER_CHECK(contents_.on_piece(frame.payload));
       return false;
     case FrameType::kLayout: {
       DROVER_TRY(Layout layout, Layout::decode(frame.payload));
@@ -100,6 +101,8 @@ Result<bool> ImageReceiver::on_frame(const Frame& frame, SecureChannel& channel)
 Status ImageReceiver::on_identity(const Identity& identity) {
   if (sandbox_) return refusal("a second identity in an image");
   if (identity.uid != hosting_.job_uid) return refusal("the image is of another user's process");
+  DROVER_TRY(const Sha256Digest vdso, own_vdso_digest());
+  if (identity.vdso_digest != vdso) return refusal("its kernel's vDSO is another one");
   hosted_.identity = identity;
   SandboxSpec spec;
   spec.job_uid = hosting_.job_uid;
@@ -118,49 +121,15 @@ Status ImageReceiver::on_identity(const Identity& identity) {
   return {};
 }
 
-Status ImageReceiver::on_offer(const ContentOffer& offer, SecureChannel& channel) {
-  if (offer.first_index != hosted_.contents.size()) {
-    return refusal("contents are offered out of order");
-  }
-  ContentWant want;
-  for (const Content& content : offer.contents) {
-    want.indices.push_back(static_cast<std::uint32_t>(hosted_.contents.size()));
-    DROVER_TRY(OwnedFd file, memory_file(content.size));
-    hosted_.contents.push_back(content);
-    hosted_.content_files.push_back(std::move(file));
-    hosted_.content_was_shared.push_back(false);
-  }
-  return channel.send(type(FrameType::kWantContent), want.encode());
-}
-
-Status ImageReceiver::on_content(ByteView payload) {
-  WireReader r(payload);
-  const auto head = r.record<ContentPiece>();
-  const ByteView data = r.raw(r.remaining());
-  if (r.failed() || head.index >= hosted_.contents.size() ||
-      head.offset > hosted_.contents[head.index].size ||
-      data.size() > hosted_.contents[head.index].size - head.offset) {
-    return refusal("content: malformed message");
-  }
-  std::size_t done = 0;
-  while (done < data.size()) {
-    const ssize_t n = pwrite(hosted_.content_files[head.index].get(), data.data() + done,
-                             data.size() - done, static_cast<off_t>(head.offset + done));
-    if (n <= 0) return errno_error("keep a file's content");
-    done += static_cast<std::size_t>(n);
-  }
-  return {};
-}
-
 Status ImageReceiver::on_layout(Layout layout) {
   if (!builder_ || layout_) return refusal("a layout out of order");
+  HostedContents& contents = contents_.contents();
   for (const Area& area : layout.areas) {
-    if (area.kind == AreaKind::kContent && (area.flags & Area::kWasShared) != 0 &&
-        area.content < hosted_.content_was_shared.size()) {
-      hosted_.content_was_shared[area.content] = true;
-    }
+    if (area.kind != AreaKind::kContent) continue;
+    if (!contents_.usable(area.content)) return refusal("layout: a content that was not sent");
+    if ((area.flags & Area::kWasShared) != 0) contents.was_shared[area.content] = true;
   }
-  DROVER_CHECK(builder_->lay_out(layout, hosted_.content_files));
+  DROVER_CHECK(builder_->lay_out(layout, contents.files));
   hosted_.mapped = builder_->mapped();
   layout_ = std::move(layout);
   return {};
@@ -193,6 +162,7 @@ Status ImageReceiver::wait_for_clock() const {
 
 Result<Body> ImageReceiver::take_body() {
   DROVER_CHECK(wait_for_clock());
+  hosted_.contents = std::move(contents_.contents());
   return builder_->finish(*state_);
 }
 
@@ -216,21 +186,27 @@ Layout layout_of_body(const std::vector<MemoryArea>& areas, const HostedImage& h
       area.kind = AreaKind::kContent;
       area.content = *index;
       area.content_offset = m.file_offset;
-      if (hosted.content_was_shared[*index]) area.flags |= Area::kWasShared;
+      if (hosted.contents.was_shared[*index]) area.flags |= Area::kWasShared;
     }
     layout.areas.push_back(area);
   }
   return layout;
 }
 
+/// Zeros for one that never came: the other side finds that they are not the content either.
+Status read_content(const OwnedFd& file, std::uint64_t offset, std::span<std::byte> into) {
+  std::fill(into.begin(), into.end(), std::byte{0});
+  if (!file) return {};
+  const ssize_t n = pread(file.get(), into.data(), into.size(), static_cast<off_t>(offset));
+  if (n != static_cast<ssize_t>(into.size())) return errno_error("read a file's content");
+  return {};
+}
+
 Result<std::uint64_t> send_origin(SecureChannel& channel, const HostedImage& hosted) {
   DROVER_CHECK(channel.send(type(FrameType::kIdentity), hosted.identity.encode()));
-  return send_contents(channel, 0, hosted.contents,
+  return send_contents(channel, 0, hosted.contents.all,
                        [&](std::uint32_t index, std::uint64_t offset, std::span<std::byte> into) {
-                         const ssize_t n = pread(hosted.content_files[index].get(), into.data(),
-                                                 into.size(), static_cast<off_t>(offset));
-                         if (n == static_cast<ssize_t>(into.size())) return Status{};
-                         return Status(errno_error("read a file's content"));
+                         return read_content(hosted.contents.files[index], offset, into);
                        });
 }
 

@@ -6,6 +6,7 @@
 
 #include "common/secure_channel.h"
 #include "migrate/body_builder.h"
+#include "migrate/hosted_contents.h"
 #include "migrate/image.h"
 #include "migrate/page_stream.h"
 #include "migrate/sandbox.h"
@@ -15,9 +16,7 @@ namespace drover {
 /// What a guest has of a process besides the body itself: what the next move needs.
 struct HostedImage {
   Identity identity;
-  std::vector<Content> contents;
-  std::vector<OwnedFd> content_files;
-  std::vector<bool> content_was_shared;
+  HostedContents contents;
   MappedContents mapped;
   MemoryFields memory;
   Bytes auxiliary_vector;
@@ -38,7 +37,9 @@ struct Hosting {
 /// Puts a body together from the frames of an image, in their order.
 class ImageReceiver {
  public:
-  explicit ImageReceiver(const Hosting& hosting) : hosting_(hosting) {}
+  /// `store` outlives this.
+  ImageReceiver(const Hosting& hosting, ContentStore& store)
+      : hosting_(hosting), contents_(store) {}
 
   /// Takes a frame; answers to it go out on `channel`. True when the image is complete.
   Result<bool> on_frame(const Frame& frame, SecureChannel& channel);
@@ -51,13 +52,12 @@ class ImageReceiver {
 
  private:
   Status on_identity(const Identity& identity);
-  Status on_offer(const ContentOffer& offer, SecureChannel& channel);
-  Status on_content(ByteView payload);
   Status on_layout(Layout layout);
   Status on_state(ProcessState state);
   Status wait_for_clock() const;
 
   Hosting hosting_;
+  ContentReceiver contents_;
   HostedImage hosted_;
   std::optional<Sandbox> sandbox_;
   std::optional<BodyBuilder> builder_;

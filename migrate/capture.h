@@ -51,6 +51,9 @@ class HomeContents {
   Status read(const ForeignMemory& memory, std::uint32_t index, std::uint64_t offset,
               std::span<std::byte> into) const;
 
+  /// The content was not what was read first: `take_up` takes its mapping up anew.
+  void forget(std::uint32_t index);
+
   /// Pages that were the process's own when its content was read, so that the content does not
   /// hold what the file has there, and that are its own no longer: they are to be sent as well.
   std::vector<ForeignRange> holes_now_clean(const std::vector<MemoryArea>& areas,

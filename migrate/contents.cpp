@@ -113,6 +113,10 @@ Status HomeContents::read(const ForeignMemory& memory, std::uint32_t index, std:
   return read_clean(memory, {at, at + into.size()}, into);
 }
 
+void HomeContents::forget(std::uint32_t index) {
+  std::erase_if(by_file_, [&](const auto& entry) { return entry.second == index; });
+}
+
 std::vector<ForeignRange> HomeContents::holes_now_clean(const std::vector<MemoryArea>& areas,
                                                         const PageMap& pages) const {
   std::vector<ForeignRange> clean;

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include <array>
 #include <csignal>
 #include <fstream>
 #include <iterator>
@@ -187,7 +188,7 @@ void GuestPlaces::channel(OwnedFd socket, const Ticket& ticket) {
   if (owner->from_guest) {
     order::GuestOrder order;
     order.mutable_accepted()->set_ticket(to_field(ticket));
-    return give_order(place, order, &socket);
+    return give_order(place, order, std::array{socket.get()});
   }
   place.used = true;
   place.expiry.reset();
@@ -201,7 +202,10 @@ void GuestPlaces::channel(OwnedFd socket, const Ticket& ticket) {
   body.set_job_gid(place.request.gid());
   body.set_outer_uid(place.outer_uid);
   body.set_key(to_field(place.channel_key));
-  give_order(place, order, &socket);
+  std::vector<int> fds{socket.get()};
+  const auto contents = contents_.introduce(std::get<0>(owner->place), place.request.uid());
+  if (contents) fds.push_back(contents->fd());
+  give_order(place, order, fds);
   place.channel_key.fill(std::byte{0});
 }
 
@@ -307,14 +311,14 @@ void GuestPlaces::give_socket(const PlaceKey& key, bool dialled, const std::stri
   order::GuestSocket& answer = dialled ? *order.mutable_dialled() : *order.mutable_accepted();
   answer.set_ticket(ticket);
   if (!socket) answer.set_error(socket.error().message());
-  give_order(*found->second, order, socket ? &*socket : nullptr);
+  const int fd = socket ? socket->get() : -1;
+  give_order(*found->second, order, std::span(&fd, socket ? 1 : 0));
 }
 
 /// Never waits for a guest: one that does not read is as good as gone.
-void GuestPlaces::give_order(Place& place, const order::GuestOrder& order, const OwnedFd* fd) {
-  const int raw = fd ? fd->get() : -1;
-  const Status sent = place.guest.socket.send(
-      encode_message(order), fd ? std::span<const int>(&raw, 1) : std::span<const int>(), kNoWait);
+void GuestPlaces::give_order(Place& place, const order::GuestOrder& order,
+                             std::span<const int> fds) {
+  const Status sent = place.guest.socket.send(encode_message(order), fds, kNoWait);
   if (!sent) log_warn("guest {}: takes no orders: {}", place.guest.pid, sent.error().message());
 }
 

@@ -4,12 +4,14 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <span>
 #include <string>
 #include <tuple>
 #include <vector>
 
 #include "migrate/admission.h"
 #include "migrate/daemon_children.h"
+#include "migrate/daemon_contents.h"
 #include "migrate/daemon_data_port.h"
 #include "migrate/daemon_questions.h"
 #include "migrate/daemon_settings.h"
@@ -46,6 +48,7 @@ class GuestPlaces {
         dialler_(dialler),
         peers_(peers),
         machine_(own_machine()),
+        contents_(context, children),
         uids_(context.settings.guest_uid_base, context.settings.guest_uid_count) {}
 
   /// For what guests report to their homes; to be set before the loop runs.
@@ -99,7 +102,7 @@ class GuestPlaces {
   void dial_for(const PlaceKey& key, const order::Dial& dial);
   void give_socket(const PlaceKey& key, bool dialled, const std::string& ticket,
                    Result<OwnedFd> socket);
-  void give_order(Place& place, const order::GuestOrder& order, const OwnedFd* fd = nullptr);
+  void give_order(Place& place, const order::GuestOrder& order, std::span<const int> fds);
   void end_guest(const PlaceKey& key, const std::string& why);
   void guest_gone(const PlaceKey& key, int wait_status);
   void clean_up(const std::shared_ptr<GuestCgroup>& group, uid_t uid, int tries);
@@ -110,6 +113,7 @@ class GuestPlaces {
   Peers& peers_;
   Questions* questions_ = nullptr;
   peer::Machine machine_;
+  ContentKeeper contents_;
   GuestUids uids_;
   std::map<PlaceKey, std::unique_ptr<Place>> places_;
   TicketBook<TicketOwner> tickets_;

@@ -32,6 +32,8 @@ struct DaemonSettings {
   bool allow_root_jobs = false;
   bool block = false;
   std::size_t max_guests = 0;
+  std::string cache_dir;
+  std::uint64_t cache_bytes = 0;
   SpawnSettings spawn;
 };
 

@@ -412,6 +412,10 @@ Status Deputy::await_hop(SecureChannel& target) {
     const std::optional<Frame> frame = from_source ? *std::move(from_source) : std::nullopt;
     const bool answered = frame && is_answer(*frame);
     if (answered && frame->type == type(FrameType::kFailed)) return failure_of(*frame);
+    if (answered && frame->type == type(FrameType::kImageSent)) {
+      DROVER_TRY(const auto sent, decode_record<ImageSent>(frame->payload, "image sent"));
+      figures_.bytes = sent.bytes;
+    }
     if (frame && !answered && frame->type != type(FrameType::kNeedHome)) {
       DROVER_CHECK(on_body_frame(*frame));
     }

@@ -10,6 +10,7 @@
 #include "common/fault.h"
 #include "common/log.h"
 #include "common/silence.h"
+#include "migrate/cache_server.h"
 
 namespace drover {
 namespace {
@@ -77,7 +78,14 @@ void Guest::report_failure(const Error& error) {
 Status Guest::start() {
   std::vector<OwnedFd> fds;
   DROVER_TRY(const auto order, next_order(fds, std::chrono::seconds(60)));
-  if (!order.has_host_body() || fds.size() != 1) return refusal("the first order is not HostBody");
+  if (!order.has_host_body() || fds.empty() || fds.size() > 2) {
+    return refusal("the first order is not HostBody");
+  }
+  if (fds.size() == 2) {
+    contents_ = std::make_unique<CacheClient>(LocalSocket(std::move(fds[1])));
+  } else {
+    contents_ = std::make_unique<MemoryStore>();
+  }
   const order::HostBody& host = order.host_body();
   hosting_ = {host.job_uid(), host.job_gid(), host.outer_uid(), {}};
   job_ = host.job();
@@ -119,7 +127,7 @@ Status Guest::ask_clocks() {
 }
 
 Status Guest::take_image() {
-  ImageReceiver receiver(hosting_);
+  ImageReceiver receiver(hosting_, *contents_);
   std::optional<SecureChannel> source;
   for (;;) {
     SecureChannel& from = source ? *source : *home_;
@@ -154,6 +162,7 @@ Status Guest::take_image() {
   DROVER_TRY(body_, receiver.take_body());
   sandbox_ = receiver.take_sandbox();
   hosted_ = std::move(receiver.hosted());
+  contents_.reset();  // of no more use, and nothing that a body should get at
   return confine_self();
 }
 
@@ -279,6 +288,7 @@ Status Guest::say_failed(const Error& why) {
 }
 
 Status Guest::leave_for(const HopOrder& order) {
+  ImageSent sent;
   const Status left = [&]() -> Status {
     DROVER_CHECK(fault_point("guest.leave.asked"));
     DROVER_CHECK(supervisor_->freeze());
@@ -286,15 +296,14 @@ Status Guest::leave_for(const HopOrder& order) {
     DROVER_CHECK(fault_point("guest.leave.frozen"));
     DROVER_TRY(SecureChannel target, dial(order));
     DROVER_CHECK(fault_point("guest.leave.connected"));
-    const auto bytes = send_body_image(target, *body_, hosted_, supervisor_->undelivered(), true,
-                                       [this] { return say_alive(); });
-    if (!bytes) return bytes.error();
+    DROVER_TRY(sent.bytes, send_body_image(target, *body_, hosted_, supervisor_->undelivered(),
+                                           true, [this] { return say_alive(); }));
     return target.close();
   }();
   heard_ = Clock::now();
   if (body_is_over()) return {};
   if (!left) return say_failed(left.error());
-  DROVER_CHECK(home_->send(type(FrameType::kImageSent), {}));
+  DROVER_CHECK(home_->send(type(FrameType::kImageSent), encode_record(sent)));
   return fault_point("guest.leave.image-sent");
 }
 

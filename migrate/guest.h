@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <memory>
 #include <optional>
 
 #include "common/local_socket.h"
@@ -45,6 +46,7 @@ class Guest {
   Hosting hosting_;
   std::string job_;
   std::uint64_t epoch_ = 0;
+  std::unique_ptr<ContentStore> contents_;
   std::optional<SecureChannel> home_;
   std::optional<Sandbox> sandbox_;
   HostedImage hosted_;

@@ -64,6 +64,11 @@ struct ClockReading {
   std::int64_t boottime_ns = 0;
 };
 
+/// kImageSent: what a hop has cost.
+struct ImageSent {
+  std::uint64_t bytes = 0;  // of contents and pages
+};
+
 /// Head of a kContent frame; the bytes follow.
 struct ContentPiece {
   std::uint32_t index = 0;

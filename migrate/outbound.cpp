@@ -8,8 +8,10 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <ctime>
+#include <map>
 #include <thread>
 
 #include "common/fault.h"
@@ -127,13 +129,20 @@ Status Outbound::send_new_contents(const std::vector<MemoryArea>& areas) {
   const auto first = static_cast<std::uint32_t>(process_->contents.all().size());
   DROVER_TRY(const auto fresh,
              process_->contents.take_up(areas, process_->memory, *process_->pages));
-  DROVER_TRY(
-      const std::uint64_t sent,
-      send_contents(*channel_, first, fresh,
-                    [&](std::uint32_t index, std::uint64_t offset, std::span<std::byte> into) {
-                      return process_->contents.read(process_->memory, index, offset, into);
-                    }));
+  // The process may run, and change what it has mapped: whatever is sent is checked here as it
+  // will be there.
+  std::map<std::uint32_t, Sha256> digests;
+  const auto read = [&](std::uint32_t index, std::uint64_t offset, std::span<std::byte> into) {
+    const Status got = process_->contents.read(process_->memory, index, offset, into);
+    if (!got) std::fill(into.begin(), into.end(), std::byte{0});
+    digests[index].update(into);
+    return Status{};
+  };
+  DROVER_TRY(const std::uint64_t sent, send_contents(*channel_, first, fresh, read));
   figures_.bytes += sent;
+  for (auto& [index, digest] : digests) {
+    if (digest.finish() != fresh[index - first].key) process_->contents.forget(index);
+  }
   return {};
 }
 

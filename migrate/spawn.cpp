@@ -5,12 +5,15 @@
 #include <linux/capability.h>
 #include <pwd.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
 #include <csignal>
+#include <cstring>
+#include <filesystem>
 #include <functional>
 
 #include "migrate/sandbox.h"
@@ -166,6 +169,38 @@ Launch launch_of(const SpawnSettings& settings, const char* name) {
   return launch;
 }
 
+struct Ids {
+  uid_t uid = 0;
+  gid_t gid = 0;
+};
+
+Result<Ids> deputy_ids(const SpawnSettings& settings) {
+  errno = 0;
+  const passwd* user = ::getpwnam(settings.deputy_user.c_str());
+  if (user == nullptr)
+    return Error{errno, "deputy-user " + settings.deputy_user + ": no such user"};
+  return Ids{user->pw_uid, user->pw_gid};
+}
+
+/// Becomes an ordinary user: what root could do goes with its uid.
+Status become(Ids user) {
+  if (::setgroups(0, nullptr) < 0) return errno_error("setgroups");
+  if (::setresgid(user.gid, user.gid, user.gid) < 0) return errno_error("setresgid");
+  if (::setresuid(user.uid, user.uid, user.uid) < 0) return errno_error("setresuid");
+  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) return errno_error("PR_SET_NO_NEW_PRIVS");
+  return {};
+}
+
+/// A directory of that user's alone. One that is there already is left as it is.
+Status make_directory_of(Ids user, const std::string& directory) {
+  std::error_code error;
+  std::filesystem::create_directories(std::filesystem::path(directory).parent_path(), error);
+  if (::mkdir(directory.c_str(), 0700) < 0)
+    return errno == EEXIST ? Status{} : Status(errno_error("mkdir " + directory));
+  if (::chown(directory.c_str(), user.uid, user.gid) < 0) return errno_error("chown " + directory);
+  return {};
+}
+
 }  // namespace
 
 Result<std::string> own_program_directory() {
@@ -177,19 +212,14 @@ Result<std::string> own_program_directory() {
 }
 
 Result<Spawned> spawn_deputy(const SpawnSettings& settings, pid_t job) {
-  errno = 0;
-  const passwd* user = ::getpwnam(settings.deputy_user.c_str());
-  if (user == nullptr)
-    return Error{errno, "deputy-user " + settings.deputy_user + ": no such user"};
+  DROVER_TRY(const Ids user, deputy_ids(settings));
   Launch launch = launch_of(settings, "deputy");
   launch.arguments.push_back(settings.node);
   // Where the job's CPU time is accounted and limited, its deputy's is as well.
   if (const auto groups = cgroups_of(job))
     for (const CgroupDirectory& group : *groups)
       launch.join.push_back(group.path + "/cgroup.procs");
-  launch.take_identity = [uid = user->pw_uid, gid = user->pw_gid] {
-    return become_deputy(uid, gid);
-  };
+  launch.take_identity = [user] { return become_deputy(user.uid, user.gid); };
   return start(launch);
 }
 
@@ -198,6 +228,17 @@ Result<Spawned> spawn_guest(const SpawnSettings& settings, uid_t outer_uid,
   Launch launch = launch_of(settings, "guest");
   launch.join = join;
   launch.take_identity = [outer_uid] { return enter_guest_identity(outer_uid); };
+  return start(launch);
+}
+
+Result<Spawned> spawn_content_keeper(const SpawnSettings& settings, const std::string& directory,
+                                     std::uint64_t limit_bytes) {
+  DROVER_TRY(const Ids user, deputy_ids(settings));
+  DROVER_CHECK(make_directory_of(user, directory));
+  Launch launch = launch_of(settings, "contentd");
+  launch.arguments.push_back(directory);
+  launch.arguments.push_back(std::to_string(limit_bytes));
+  launch.take_identity = [user] { return become(user); };
   return start(launch);
 }
 

@@ -24,7 +24,7 @@ struct SpawnSettings {
   std::string program_directory;  ///< where deputy and guest are
   std::string node;               ///< this node's name, which a deputy is told
   std::string fault;              ///< DROVER_FAULT, or empty
-  std::string deputy_user;
+  std::string deputy_user;        ///< also the content keeper's
 };
 
 /// The directory of the program that is running (/proc/self/exe).
@@ -38,5 +38,10 @@ Result<Spawned> spawn_deputy(const SpawnSettings& settings, pid_t job);
 /// whose cgroup.procs files are `join`.
 Result<Spawned> spawn_guest(const SpawnSettings& settings, uid_t outer_uid,
                             const std::vector<std::string>& join);
+
+/// Starts `contentd`, the keeper of the content cache, as settings.deputy_user and without any
+/// capability. Makes the directory, that user's own, if it is not there.
+Result<Spawned> spawn_content_keeper(const SpawnSettings& settings, const std::string& directory,
+                                     std::uint64_t limit_bytes);
 
 }  // namespace drover
