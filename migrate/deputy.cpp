@@ -43,6 +43,13 @@ Error failure_of(const Frame& frame) {
 
 namespace {
 
+bool has_ended(pid_t pid) {
+  const auto stat = read_proc_file("/proc/" + std::to_string(pid) + "/stat");
+  const auto name_end = stat ? stat->rfind(") ") : std::string::npos;
+  return name_end == std::string::npos || (*stat)[name_end + 2] == 'Z' ||
+         (*stat)[name_end + 2] == 'X';
+}
+
 /// Answers the guest's questions for home's clocks until it knows enough.
 Status tell_clocks(SecureChannel& channel) {
   constexpr int kMostQuestions = 100;
@@ -112,6 +119,7 @@ Status Deputy::begin(const order::Outbound& order, OwnedFd socket) {
   auto away = outbound.make();
   figures_ = outbound.figures();
   committed_ = outbound.committed();
+  if (!away && !committed_ && has_ended(order.pid())) return refusal("the process has ended");
   if (!away) return away.error();
   process_ = *std::move(away);
   server_.emplace(*process_->thread, process_->memory, *channel_, process_->actions, counters_);

@@ -163,7 +163,8 @@ Status Guest::take_image() {
   sandbox_ = receiver.take_sandbox();
   hosted_ = std::move(receiver.hosted());
   contents_.reset();  // of no more use, and nothing that a body should get at
-  return confine_self();
+  DROVER_CHECK(confine_self());
+  return filter_self();
 }
 
 Status Guest::await_commit() {

@@ -105,4 +105,8 @@ Status enter_guest_identity(std::uint32_t outer_uid);
 /// uid can look into it. From then on its own /proc/self files belong to root.
 Status confine_self();
 
+/// For the guest, after confine_self: from now on it may make no system call but those that
+/// holding a body, talking over the sockets it has, and reading /proc take. Others give EPERM.
+Status filter_self();
+
 }  // namespace drover

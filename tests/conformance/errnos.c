@@ -1,5 +1,5 @@
-/* covers: calls=openat,read,write,newfstatat,ioctl kind=forwarded; breaks-when: a call that fails
-   at home fails otherwise, or does not fail, away */
+/* covers: calls=openat,read,write,newfstatat,ioctl kind=forwarded; calls=unknown kind=comehome;
+   moves=away; breaks-when: a call that fails at home fails otherwise, or does not fail, away */
 #include <sys/ioctl.h>
 #include <termios.h>
 

@@ -1,5 +1,5 @@
-/* covers: calls=fcntl kind=forwarded; breaks-when: status flags set through one descriptor are not
-   those of the description */
+/* covers: calls=fcntl kind=either; moves=away; breaks-when: status flags set through one
+   descriptor are not those of the description */
 #include "conform.h"
 
 static int the_pipe[2];

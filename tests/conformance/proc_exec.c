@@ -1,6 +1,5 @@
-/* covers: calls=execve kind=comehome; calls=clock_nanosleep,read kind=forwarded; breaks-when: an
-   exec while away does not start the new image with its arguments, environment, pid and open
-   descriptors */
+/* covers: calls=execve kind=comehome; moves=away; breaks-when: an exec while away does not start
+   the new image with its arguments, environment, pid and open descriptors */
 #include "conform.h"
 
 // Every few rounds it executes itself; --state ROUND,PID,FD carries on.

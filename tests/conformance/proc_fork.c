@@ -1,6 +1,5 @@
-/* covers: calls=clone kind=comehome; calls=wait4,read kind=forwarded; breaks-when: a fork while
-   away does not give a child with its parent's memory and descriptors, or the parent's wait does
-   not get it */
+/* covers: calls=clone kind=comehome; moves=away; breaks-when: a fork while away does not give a
+   child with its parent's memory and descriptors, or the parent's wait does not get it */
 #include "conform.h"
 
 int main(int argc, char** argv) {

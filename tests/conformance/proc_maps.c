@@ -1,5 +1,5 @@
-/* covers: calls=openat,read kind=either; breaks-when: /proc/self/maps does not show the program's
-   own mappings as they are at this moment */
+/* covers: calls=openat kind=comehome; moves=away; breaks-when: /proc/self/maps does not show the
+   program's own mappings as they are at this moment */
 #include "conform.h"
 
 // The permissions of the mapping that holds this address ("----" if there is none).

@@ -1,5 +1,5 @@
-/* covers: calls=openat,readlink kind=forwarded; calls=prctl kind=either; breaks-when: /proc/self is
-   another process, or the name the program gives itself is not seen at home */
+/* covers: calls=openat,prctl kind=either; calls=readlink kind=forwarded; moves=away; breaks-when:
+   /proc/self is another process, or the name the program gives itself is not seen at home */
 #include "conform.h"
 
 static void read_file(const char* path, char* text, size_t size) {

@@ -1,5 +1,5 @@
-/* covers: calls=clone3 kind=comehome; calls=wait4 kind=forwarded; breaks-when: system() and popen()
-   while away do not run the command at home, in the program's directory, or give its status */
+/* covers: calls=clone3 kind=comehome; moves=away; breaks-when: system() and popen() while away do
+   not run the command at home, in the program's directory, or give its status */
 #include "conform.h"
 
 int main(int argc, char** argv) {

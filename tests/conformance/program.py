@@ -34,6 +34,10 @@ class Program:
     def calls(self, kind):
         return [call for call, its_kind in self.covers.items() if its_kind == kind]
 
+    def rounds(self, rounds):
+        """One that comes home by itself is away for a part of its time only: it gets more."""
+        return 4 * rounds if self.may_come_home else rounds
+
     @property
     def may_come_home(self):
         return any(kind in ("comehome", "either") for kind in self.covers.values())

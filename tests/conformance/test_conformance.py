@@ -33,31 +33,6 @@ FEWEST_MOVES = 2
 
 each_program = pytest.mark.parametrize("name", sorted(PROGRAMS))
 
-# What is known not to hold yet when moved, and why as far as the output of its failure tells: few
-# of the causes have been followed to their end. Each is to be mended and taken out.
-NOT_YET = {
-    "cpu_time": "clocks of CPU time come home, which its header does not allow for",
-    "errnos": "comes home more often than its header says",
-    "fd_flags": "an unusual fcntl comes home, which its header does not allow for",
-    "fifo": "a move now and then meets an open that blocks, and waits for it",
-    "mem_dlopen": "a mapping that changes while its content is read ahead fails the move",
-    "proc_exec": "too little is left to be served away between the homecomings",
-    "proc_fork": "wait4 runs at home, after the fork has brought the process there",
-    "proc_maps": "opening its own maps brings it home; the order meets that homecoming",
-    "proc_self": "its own cmdline and environ are opened at home",
-    "proc_system": "wait4 runs at home, after the fork has brought the process there",
-    "short_quiet": "a write that a move cuts short at home is not continued",
-    "sleep_eintr": "the time left of a sleep is wrong when a signal meets a move",
-}
-each_moved = pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.xfail(reason=NOT_YET[name])) if name in NOT_YET else name
-        for name in sorted(PROGRAMS)
-    ],
-)
-
-
 class Runs:
     """Runs of the selected programs, a few at once: the first test that asks starts them all."""
 
@@ -82,7 +57,7 @@ def selected(request, *tests):
 @pytest.fixture(scope="module")
 def native_runs(request):
     names = selected(request, test_native.__name__, test_moved.__name__)
-    runs = Runs(names, lambda program: run_here(program, ROUNDS))
+    runs = Runs(names, lambda program: run_here(program, program.rounds(ROUNDS)))
     yield runs
     runs.close()
 
@@ -105,7 +80,9 @@ def moved_runs(request):
     runs = None
     try:
         names = selected(request, test_moved.__name__)
-        runs = Runs(names, lambda program: run_moved(lab, program, ROUNDS, SEED))
+        runs = Runs(
+            names, lambda program: run_moved(lab, program, program.rounds(ROUNDS), SEED)
+        )
         yield runs
         save_results(runs)
     finally:
@@ -151,7 +128,7 @@ def test_broken(name, broken_runs):
     assert broken.status == 1 or PROGRAMS[name].ends != 0
 
 
-@each_moved
+@each_program
 def test_moved(name, native_runs, moved_runs):
     """Moved about, the program does and prints what it does and prints unmoved."""
     program, native = PROGRAMS[name], native_runs[name]
