@@ -8,6 +8,14 @@
 
 namespace drover {
 
+namespace {
+
+Error broken_into_by(int signal) {
+  return refusal("signal " + std::to_string(signal) + " broke into an injected call");
+}
+
+}  // namespace
+
 Result<ForeignAddress> find_vdso_syscall(const ForeignMemory& memory, ForeignRange vdso) {
   Bytes code(vdso.size());
   DROVER_CHECK(memory.read(vdso.start, code));
@@ -93,10 +101,11 @@ Result<std::int64_t> Injection::run_once(const Registers& start) {
     DROVER_TRY(const Stop stop, thread_->wait());
     if (stop.gone()) return refusal("the process ended while it was held");
     DROVER_TRY(const Registers r, thread_->registers());
-    if (stop.kind == Stop::Kind::kSignal && stop.signal == SIGTRAP && r.rip == at_.value() + 3) {
-      return static_cast<std::int64_t>(r.rax);
-    }
-    if (stop.kind == Stop::Kind::kSignal && stop.signal == SIGSTOP) stop_held_ = true;
+    if (stop.kind != Stop::Kind::kSignal) continue;
+    if (stop.signal == SIGTRAP && r.rip == at_.value() + 3) return static_cast<std::int64_t>(r.rax);
+    if (stop.signal == SIGSTOP) stop_held_ = true;
+    // All others are blocked: such a one is a fault of the call itself.
+    if (stop.signal != SIGSTOP && stop.signal != SIGTRAP) return broken_into_by(stop.signal);
   }
 }
 
@@ -109,7 +118,7 @@ Status Injection::to_next_syscall_stop() {
     if (stop.kind == Stop::Kind::kSignal && stop.signal == SIGSTOP) {
       stop_held_ = true;
     } else if (stop.kind == Stop::Kind::kSignal) {
-      return refusal("signal " + std::to_string(stop.signal) + " broke into an injected call");
+      return broken_into_by(stop.signal);
     }
   }
 }
