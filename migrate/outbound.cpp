@@ -16,8 +16,10 @@
 
 #include "common/fault.h"
 #include "common/log.h"
+#include "common/process/continued_call.h"
 #include "common/process/interrupted_sleep.h"
 #include "common/process/short_write.h"
+#include "common/process/timed_wait.h"
 #include "common/sha256.h"
 #include "migrate/content_transfer.h"
 #include "migrate/guest.h"
@@ -200,8 +202,25 @@ Result<bool> Outbound::settle_interrupted_call() {
       (result == -EINTR && returns_eintr_unhandled(static_cast<int>(call)));
   if (!begun_anew) return true;
   r.rax = static_cast<std::uint64_t>(kErestartnointr);
+  DROVER_TRY(const bool known, is_timed_wait(r) ? is_continued(r, process_->memory) : false);
+  if (known) {
+    DROVER_TRY(r, rest_of_wait(r));
+  }
   DROVER_CHECK(thread_.set_registers(r));
   return true;
+}
+
+// When it ends is known since it was away.
+Result<Registers> Outbound::rest_of_wait(const Registers& registers) {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  DROVER_TRY(Injection injection, inject_by_vdso());
+  DROVER_TRY(const Registers rest, continue_timed_wait(registers, {},
+                                                       std::chrono::seconds(now.tv_sec) +
+                                                           std::chrono::nanoseconds(now.tv_nsec),
+                                                       process_->memory, injection));
+  DROVER_CHECK(injection.end());
+  return rest;
 }
 
 Status Outbound::continue_write(const Registers& registers) {

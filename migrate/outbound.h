@@ -49,6 +49,7 @@ class Outbound {
   Result<bool> settle_interrupted_call();
   Status continue_write(const Registers& registers);
   Result<bool> continue_sleep(const Registers& registers);
+  Result<Registers> rest_of_wait(const Registers& registers);
   Result<Injection> inject_by_vdso() const;
   Status make_scratch();
   Status send_image();

@@ -7,9 +7,9 @@
 #include <cstdio>
 #include <cstdlib>
 
-#include "common/process/interrupted_sleep.h"
 #include "common/process/memory_map.h"
 #include "common/process/short_write.h"
+#include "common/process/timed_wait.h"
 #include "remote-syscall/home_server.h"
 
 namespace drover {
@@ -347,7 +347,7 @@ Status BodySupervisor::on_reply(ByteView payload) {
       sleeps_at_home_ = result == kErestartRestartblock;
       DROVER_CHECK(answer(call_.notification, result));
       DROVER_CHECK(wait_frozen());
-      return ended_ ? Status{} : sleep_on();
+      return ended_ ? Status{} : wait_on();
     case CallEnd::kCutShort:
       DROVER_CHECK(body_->thread.interrupt());
       stopping_ = true;
@@ -367,12 +367,25 @@ Status BodySupervisor::on_reply(ByteView payload) {
   return answer(call_.notification, result);
 }
 
-// The rest of a sleep that a move has cut short: it is known here how long it has lasted.
-Status BodySupervisor::sleep_on() {
+// A sleep, or a wait with a limit, that a move has cut short: it is known here how long it has
+// lasted, and goes on for the rest.
+Status BodySupervisor::wait_on() {
   DROVER_TRY(const Registers r, body_->thread.registers());
-  const auto sleep = interrupted_sleep(r);
-  if (!sleep) return {};
-  const auto length = body_->memory.read_record<timespec>(sleep->length);
+  if (const auto sleep = interrupted_sleep(r)) return sleep_on(r, *sleep);
+  if (!is_timed_wait(r)) return {};
+  DROVER_TRY(Injection injection,
+             Injection::begin(body_->thread, Injection::Site::kTrapping, body_->scratch));
+  DROVER_TRY(const std::int64_t now,
+             read_clock(injection, body_->memory, body_->scratch, CLOCK_MONOTONIC));
+  const auto so_far = std::chrono::steady_clock::now() - call_.sent;
+  DROVER_TRY(const Registers rest, continue_timed_wait(r, so_far, std::chrono::nanoseconds(now),
+                                                       body_->memory, injection));
+  DROVER_CHECK(injection.end());
+  return body_->thread.set_registers(rest);
+}
+
+Status BodySupervisor::sleep_on(const Registers& r, const Sleep& sleep) {
+  const auto length = body_->memory.read_record<timespec>(sleep.length);
   if (!length) return {};
   const auto whole =
       std::chrono::seconds(length->tv_sec) + std::chrono::nanoseconds(length->tv_nsec);
@@ -380,8 +393,8 @@ Status BodySupervisor::sleep_on() {
   DROVER_TRY(Injection injection,
              Injection::begin(body_->thread, Injection::Site::kTrapping, body_->scratch));
   DROVER_TRY(const std::int64_t now,
-             read_clock(injection, body_->memory, body_->scratch, sleep->clock));
-  DROVER_TRY(const Registers rest, continue_sleep(r, *sleep, std::chrono::nanoseconds(now) + left,
+             read_clock(injection, body_->memory, body_->scratch, sleep.clock));
+  DROVER_TRY(const Registers rest, continue_sleep(r, sleep, std::chrono::nanoseconds(now) + left,
                                                   body_->memory, injection));
   DROVER_CHECK(injection.end());
   sleeps_at_home_ = false;

@@ -44,6 +44,8 @@ Result<ForeignAddress> make_mapping(const ForeignMemory& memory, Injection& inje
   return ForeignAddress(start);
 }
 
+constexpr ForeignRange range_of(ForeignAddress mapping) { return {mapping, mapping + kSize}; }
+
 }  // namespace
 
 Result<ContinuationPage> continuation_page(const Registers& registers, const ForeignMemory& memory,
@@ -53,14 +55,17 @@ Result<ContinuationPage> continuation_page(const Registers& registers, const For
     DROVER_TRY(mapping, make_mapping(memory, injection));
   }
   const ForeignAddress at(registers.rip);
-  if (ForeignRange{mapping, mapping + kSize}.contains(at)) {
-    return ContinuationPage{at - at.value() % kPageSize, true};
-  }
+  if (range_of(mapping).contains(at)) return ContinuationPage{at - at.value() % kPageSize, true};
   DROVER_TRY(Head head, memory.read_record<Head>(mapping));
   const ForeignAddress page = mapping + (1 + head.used % kCallPages) * kPageSize;
   ++head.used;
   DROVER_CHECK(memory.write_record(mapping, head));
   return ContinuationPage{page, false};
+}
+
+Result<bool> is_continued(const Registers& registers, const ForeignMemory& memory) {
+  DROVER_TRY(const ForeignAddress mapping, find_mapping(memory));
+  return !mapping.is_null() && range_of(mapping).contains(ForeignAddress(registers.rip));
 }
 
 }  // namespace drover

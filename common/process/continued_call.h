@@ -28,4 +28,7 @@ struct ContinuationPage {
 Result<ContinuationPage> continuation_page(const Registers& registers, const ForeignMemory& memory,
                                            Injection& injection);
 
+/// Whether a thread with these registers is in a call that is being continued already.
+Result<bool> is_continued(const Registers& registers, const ForeignMemory& memory);
+
 }  // namespace drover
