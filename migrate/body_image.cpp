@@ -134,18 +134,11 @@ Status ImageReceiver::on_offer(const ContentOffer& offer, SecureChannel& channel
 }
 
 Status ImageReceiver::on_content(ByteView payload) {
-  WireReader r(payload);
-  const auto head = r.record<ContentPiece>();
-  const ByteView data = r.raw(r.remaining());
-  if (r.failed() || head.index >= hosted_.contents.size() ||
-      head.offset > hosted_.contents[head.index].size ||
-      data.size() > hosted_.contents[head.index].size - head.offset) {
-    return refusal("content: malformed message");
-  }
+  DROVER_TRY(const ReceivedPiece piece, parse_content_piece(hosted_.contents, payload));
   std::size_t done = 0;
-  while (done < data.size()) {
-    const ssize_t n = pwrite(hosted_.content_files[head.index].get(), data.data() + done,
-                             data.size() - done, static_cast<off_t>(head.offset + done));
+  while (done < piece.data.size()) {
+    const ssize_t n = pwrite(hosted_.content_files[piece.index].get(), piece.data.data() + done,
+                             piece.data.size() - done, static_cast<off_t>(piece.offset + done));
     if (n <= 0) return errno_error("keep a file's content");
     done += static_cast<std::size_t>(n);
   }
@@ -169,6 +162,9 @@ Status ImageReceiver::on_layout(Layout layout) {
 Status ImageReceiver::on_state(ProcessState state) {
   if (!layout_ || state_) return refusal("a state out of order");
   if (state.threads.size() != 1) return refusal("images of several threads are not understood");
+  if (ahead_of_clock(state) > kMostClockAhead) {
+    return refusal("its clock is further ahead than it can be waited for");
+  }
   DROVER_CHECK(builder_->load(state, hosted_.identity));
   hosted_.memory = state.memory;
   hosted_.auxiliary_vector = state.auxiliary_vector;
@@ -180,11 +176,14 @@ Status ImageReceiver::on_state(ProcessState state) {
   return {};
 }
 
+std::int64_t ImageReceiver::ahead_of_clock(const ProcessState& state) const {
+  return state.monotonic_ns - (now_ns(CLOCK_MONOTONIC) + hosting_.home_ahead.monotonic_ns);
+}
+
 // The program must never see a clock step back.
 Status ImageReceiver::wait_for_clock() const {
   for (;;) {
-    const std::int64_t ahead =
-        state_->monotonic_ns - (now_ns(CLOCK_MONOTONIC) + hosting_.home_ahead.monotonic_ns);
+    const std::int64_t ahead = ahead_of_clock(*state_);
     if (ahead <= 0) return {};
     const timespec pause{ahead / 1'000'000'000, ahead % 1'000'000'000};
     nanosleep(&pause, nullptr);

@@ -55,6 +55,8 @@ class ImageReceiver {
   Status on_content(ByteView payload);
   Status on_layout(Layout layout);
   Status on_state(ProcessState state);
+  /// How far the process's clock is ahead of what it would be here, in nanoseconds.
+  std::int64_t ahead_of_clock(const ProcessState& state) const;
   Status wait_for_clock() const;
 
   Hosting hosting_;
