@@ -138,6 +138,9 @@ Status ImageReceiver::on_layout(Layout layout) {
 Status ImageReceiver::on_state(ProcessState state) {
   if (!layout_ || state_) return refusal("a state out of order");
   if (state.threads.size() != 1) return refusal("images of several threads are not understood");
+  if (ahead_of_clock(state) > kMostClockAhead) {
+    return refusal("its clock is further ahead than it can be waited for");
+  }
   DROVER_CHECK(builder_->load(state, hosted_.identity));
   hosted_.memory = state.memory;
   hosted_.auxiliary_vector = state.auxiliary_vector;
@@ -149,11 +152,14 @@ Status ImageReceiver::on_state(ProcessState state) {
   return {};
 }
 
+std::int64_t ImageReceiver::ahead_of_clock(const ProcessState& state) const {
+  return state.monotonic_ns - (now_ns(CLOCK_MONOTONIC) + hosting_.home_ahead.monotonic_ns);
+}
+
 // The program must never see a clock step back.
 Status ImageReceiver::wait_for_clock() const {
   for (;;) {
-    const std::int64_t ahead =
-        state_->monotonic_ns - (now_ns(CLOCK_MONOTONIC) + hosting_.home_ahead.monotonic_ns);
+    const std::int64_t ahead = ahead_of_clock(*state_);
     if (ahead <= 0) return {};
     const timespec pause{ahead / 1'000'000'000, ahead % 1'000'000'000};
     nanosleep(&pause, nullptr);

@@ -54,6 +54,8 @@ class ImageReceiver {
   Status on_identity(const Identity& identity);
   Status on_layout(Layout layout);
   Status on_state(ProcessState state);
+  /// How far the process's clock is ahead of what it would be here, in nanoseconds.
+  std::int64_t ahead_of_clock(const ProcessState& state) const;
   Status wait_for_clock() const;
 
   Hosting hosting_;

@@ -10,6 +10,18 @@ constexpr std::chrono::seconds kAnswerTimeout{20};
 
 }  // namespace
 
+Result<ReceivedPiece> parse_content_piece(const std::vector<Content>& contents, ByteView payload) {
+  WireReader r(payload);
+  const auto head = r.record<ContentPiece>();
+  const ByteView data = r.raw(r.remaining());
+  if (r.failed() || head.zero != 0 || head.index >= contents.size() ||
+      head.offset > contents[head.index].size ||
+      data.size() > contents[head.index].size - head.offset) {
+    return refusal("content: malformed message");
+  }
+  return ReceivedPiece{head.index, head.offset, data};
+}
+
 Result<std::uint64_t> send_contents(SecureChannel& channel, std::uint32_t first_index,
                                     const std::vector<Content>& contents,
                                     const ContentReader& read) {

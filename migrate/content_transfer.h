@@ -12,6 +12,16 @@ namespace drover {
 using ContentReader =
     std::function<Status(std::uint32_t index, std::uint64_t offset, std::span<std::byte> into)>;
 
+/// The payload of a kContent frame.
+struct ReceivedPiece {
+  std::uint32_t index = 0;
+  std::uint64_t offset = 0;
+  ByteView data;  ///< of the payload
+};
+
+/// Reads a kContent frame. Refuses a piece that does not lie in one of `contents`.
+Result<ReceivedPiece> parse_content_piece(const std::vector<Content>& contents, ByteView payload);
+
 /// Offers `contents`, numbered from `first_index` on, waits for what is wanted and sends that.
 /// Gives the bytes of content sent.
 Result<std::uint64_t> send_contents(SecureChannel& channel, std::uint32_t first_index,

@@ -335,6 +335,7 @@ Status Deputy::take_image(HomeRebuild& rebuild, ProcessState& state) {
       }
       case FrameType::kState: {
         DROVER_TRY(state, ProcessState::decode(frame.payload));
+        if (state.threads.size() != 1) return refusal("the image has several threads");
         break;
       }
       case FrameType::kImageEnd:

@@ -116,7 +116,7 @@ Status Guest::ask_clocks() {
     DROVER_CHECK(home_->send(type(FrameType::kClockAsk), {}));
     DROVER_TRY(const Frame frame, home_->receive_within(kHandshake));
     if (frame.type != type(FrameType::kClockTell)) return refusal("home does not tell its clocks");
-    DROVER_TRY(const auto home, decode_record<ClockReading>(frame.payload, "clock reading"));
+    DROVER_TRY(const auto home, ClockReading::decode(frame.payload));
     const std::int64_t now = now_ns(CLOCK_MONOTONIC);
     if (now - asked >= quickest) continue;
     quickest = now - asked;

@@ -187,6 +187,11 @@ Status HomeRebuild::map_content(Injection& injection, const Area& want) {
 Status HomeRebuild::load(const ProcessState& state, const std::vector<siginfo_t>& signals) {
   DROVER_TRY(Injection injection,
              Injection::begin(thread_->thread(), Injection::Site::kTrapping, thread_->scratch()));
+  DROVER_TRY(const std::int64_t now,
+             read_clock(injection, *memory_, thread_->scratch(), CLOCK_MONOTONIC));
+  if (state.monotonic_ns - now > kMostClockAhead) {
+    return refusal("its clock is further ahead than it can be waited for");
+  }
   const ForeignAddress at = thread_->scratch().data();
   for (int signal = 1; signal <= kSignalCount; ++signal) {
     if (signal == SIGKILL || signal == SIGSTOP) continue;

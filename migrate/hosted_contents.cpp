@@ -4,11 +4,10 @@
 #include <sys/stat.h>
 
 #include "common/log.h"
+#include "migrate/content_transfer.h"
 
 namespace drover {
 namespace {
-
-constexpr std::size_t kMostContents = 65536;
 
 Sharing sharing_of(const Content& content) {
   return content.is_public != 0 ? Sharing::kPublic : Sharing::kPrivate;
@@ -37,7 +36,7 @@ Result<ContentWant> ContentReceiver::on_offer(const ContentOffer& offer) {
   if (offer.first_index != contents_.all.size()) {
     return refusal("contents are offered out of order");
   }
-  if (offer.contents.size() > kMostContents - contents_.all.size()) {
+  if (offer.contents.size() > kMaxContents - contents_.all.size()) {
     return refusal("too many contents are offered");
   }
   ContentWant want;
@@ -70,19 +69,17 @@ Result<OwnedFd> ContentReceiver::at_hand(const Content& content) {
 }
 
 Status ContentReceiver::on_piece(ByteView payload) {
-  WireReader r(payload);
-  const auto head = r.record<ContentPiece>();
-  const ByteView data = r.raw(r.remaining());
-  const auto found = incoming_.find(head.index);
-  if (r.failed() || found == incoming_.end()) return refusal("content: malformed message");
-  const std::uint64_t size = contents_.all[head.index].size;
+  DROVER_TRY(const ReceivedPiece piece, parse_content_piece(contents_.all, payload));
+  const auto found = incoming_.find(piece.index);
+  if (found == incoming_.end()) return refusal("content: a piece of one that is whole");
+  const std::uint64_t size = contents_.all[piece.index].size;
   Incoming& incoming = found->second;
-  if (head.offset != incoming.taken || data.empty() || data.size() > size - head.offset) {
+  if (piece.offset != incoming.taken || piece.data.empty()) {
     return refusal("content: a piece out of order");
   }
-  DROVER_CHECK(incoming.filling->write(head.offset, data));
-  incoming.taken += data.size();
-  return incoming.taken == size ? finish(head.index) : Status{};
+  DROVER_CHECK(incoming.filling->write(piece.offset, piece.data));
+  incoming.taken += piece.data.size();
+  return incoming.taken == size ? finish(piece.index) : Status{};
 }
 
 Status ContentReceiver::finish(std::uint32_t index) {

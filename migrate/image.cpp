@@ -1,5 +1,12 @@
 #include "migrate/image.h"
 
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <functional>
+
+#include "common/process/scratch.h"
+
 namespace drover {
 namespace {
 
@@ -14,10 +21,54 @@ ForeignRange read_range(WireReader& r) {
   return {start, end};
 }
 
+constexpr std::uint64_t kUserEnd = 1ULL << 56;
+// Sums and differences of two such times are numbers.
+constexpr std::int64_t kMaxClock = INT64_MAX / 2;
+constexpr std::int32_t kMaxPid = 4'194'304;  // PID_MAX_LIMIT, include/linux/threads.h
+
 bool is_page_range(const ForeignRange& range) {
-  constexpr std::uint64_t kUserEnd = 1ULL << 56;
   return range.start < range.end && range.start.value() % kPageSize == 0 &&
          range.end.value() % kPageSize == 0 && range.end.value() <= kUserEnd;
+}
+
+/// Whether a stretch of a file can be mapped: an offset and a length as mmap(2) takes them.
+bool is_file_range(std::uint64_t offset, std::uint64_t size) {
+  return offset % kPageSize == 0 && size <= kUserEnd &&
+         offset <= static_cast<std::uint64_t>(INT64_MAX) - size;
+}
+
+bool is_clock(std::int64_t ns) { return ns >= 0 && ns <= kMaxClock; }
+
+Status check_area(const Area& a, const ForeignRange& scratch) {
+  constexpr std::uint32_t kProtections = PROT_READ | PROT_WRITE | PROT_EXEC;
+  if (!is_page_range(a.range)) return refusal("layout: an impossible area");
+  if (a.range.overlaps(scratch)) return refusal("layout: an area over the scratch");
+  if ((a.protection & ~kProtections) != 0) return refusal("layout: an unknown protection");
+  if (a.kind > AreaKind::kStack) return refusal("layout: an unknown kind of area");
+  if ((a.flags & ~Area::kAllFlags) != 0) return refusal("layout: an unknown flag");
+  const bool has_content = a.content != 0 || a.content_offset != 0;
+  if (a.kind != AreaKind::kContent ? has_content
+                                   : !is_file_range(a.content_offset, a.range.size())) {
+    return refusal("layout: an impossible content");
+  }
+  return {};
+}
+
+/// The kernel's own mappings are apart from each other, from the areas and from the scratch.
+Status check_specials(const Layout& l) {
+  std::vector<ForeignRange> taken{l.scratch};
+  for (const SpecialArea& s : l.specials) {
+    if (!is_page_range(s.range)) return refusal("layout: an impossible area");
+    const auto area = std::partition_point(l.areas.begin(), l.areas.end(), [&](const Area& a) {
+      return a.range.end <= s.range.start;
+    });
+    if ((area != l.areas.end() && area->range.overlaps(s.range)) ||
+        std::ranges::any_of(taken, [&](const ForeignRange& t) { return t.overlaps(s.range); })) {
+      return refusal("layout: areas lie over each other");
+    }
+    taken.push_back(s.range);
+  }
+  return {};
 }
 
 void write_thread(WireWriter& w, const ThreadState& t) {
@@ -80,7 +131,7 @@ Result<Identity> Identity::decode(ByteView data) {
   i.possible_cpus = r.number<std::uint32_t>();
   i.vdso_digest = r.record<std::array<std::byte, 32>>();
   DROVER_CHECK(r.finish("identity"));
-  if (i.pid <= 1) return refusal("identity: no such pid can be made");
+  if (i.pid <= 1 || i.pid > kMaxPid) return refusal("identity: no such pid can be made");
   return i;
 }
 
@@ -106,7 +157,9 @@ Result<ContentOffer> ContentOffer::decode(ByteView data) {
   ContentOffer offer;
   offer.first_index = r.number<std::uint32_t>();
   const std::uint32_t n = r.count(32 + 5 * 8 + 1 + 4);
-  if (n > kMaxContents) return refusal("content offer: too many");
+  if (std::uint64_t{offer.first_index} + n > kMaxContents) {
+    return refusal("content offer: too many");
+  }
   for (std::uint32_t i = 0; i < n && !r.failed(); ++i) {
     Content c;
     c.key = r.record<std::array<std::byte, 32>>();
@@ -118,6 +171,9 @@ Result<ContentOffer> ContentOffer::decode(ByteView data) {
     c.is_public = r.number<std::uint8_t>();
     c.path = r.text(4096);
     if (c.size > c.mapped_size) return refusal("content offer: larger than its mapping");
+    if (!is_file_range(c.file_offset, c.mapped_size)) {
+      return refusal("content offer: an impossible mapping");
+    }
     offer.contents.push_back(std::move(c));
   }
   DROVER_CHECK(r.finish("content offer"));
@@ -135,9 +191,22 @@ Result<ContentWant> ContentWant::decode(ByteView data) {
   WireReader r(data);
   ContentWant want;
   const std::uint32_t n = r.count(4);
+  if (n > kMaxContents) return refusal("content want: too many");
   for (std::uint32_t i = 0; i < n; ++i) want.indices.push_back(r.number<std::uint32_t>());
   DROVER_CHECK(r.finish("content want"));
+  // One that came twice would be sent twice.
+  if (std::ranges::adjacent_find(want.indices, std::greater_equal{}) != want.indices.end()) {
+    return refusal("content want: not in order");
+  }
   return want;
+}
+
+Result<ClockReading> ClockReading::decode(ByteView data) {
+  DROVER_TRY(const auto reading, decode_record<ClockReading>(data, "clock reading"));
+  if (!is_clock(reading.monotonic_ns) || !is_clock(reading.boottime_ns)) {
+    return refusal("clock reading: an impossible time");
+  }
+  return reading;
 }
 
 Bytes Layout::encode() const {
@@ -166,6 +235,9 @@ Result<Layout> Layout::decode(ByteView data) {
   Layout l;
   l.scratch = read_range(r);
   l.brk = r.number<std::uint64_t>();
+  if (!r.failed() && (!is_page_range(l.scratch) || l.scratch.size() != Scratch::kSize)) {
+    return refusal("layout: an impossible scratch");
+  }
   const std::uint32_t areas = r.count(16 + 4 + 1 + 4 + 4 + 8);
   if (areas > kMaxAreas) return refusal("layout: too many areas");
   ForeignAddress previous_end;
@@ -177,23 +249,22 @@ Result<Layout> Layout::decode(ByteView data) {
     a.flags = r.number<std::uint32_t>();
     a.content = r.number<std::uint32_t>();
     a.content_offset = r.number<std::uint64_t>();
-    if (!r.failed() && (!is_page_range(a.range) || a.range.start < previous_end ||
-                        a.kind > AreaKind::kStack || a.content_offset % kPageSize != 0)) {
-      return refusal("layout: an impossible area");
-    }
+    if (r.failed()) break;
+    DROVER_CHECK(check_area(a, l.scratch));
+    if (a.range.start < previous_end) return refusal("layout: areas lie over each other");
     previous_end = a.range.end;
     l.areas.push_back(a);
   }
   const std::uint32_t specials = r.count(16 + 4);
+  if (specials > kMaxSpecials) return refusal("layout: too many areas");
   for (std::uint32_t i = 0; i < specials && !r.failed(); ++i) {
     SpecialArea s;
     s.range = read_range(r);
     s.name = r.text(64);
-    if (!r.failed() && !is_page_range(s.range)) return refusal("layout: an impossible area");
     l.specials.push_back(std::move(s));
   }
   DROVER_CHECK(r.finish("layout"));
-  if (!is_page_range(l.scratch)) return refusal("layout: an impossible scratch");
+  DROVER_CHECK(check_specials(l));
   return l;
 }
 
@@ -233,6 +304,12 @@ Result<ProcessState> ProcessState::decode(ByteView data) {
   s.boottime_ns = r.number<std::int64_t>();
   DROVER_CHECK(r.finish("process state"));
   if (s.threads.empty()) return refusal("process state: no thread");
+  for (const siginfo_t& info : s.undelivered) {
+    if (!is_signal(info.si_signo)) return refusal("process state: no such signal");
+  }
+  if (!is_clock(s.monotonic_ns) || !is_clock(s.boottime_ns)) {
+    return refusal("process state: an impossible time");
+  }
   return s;
 }
 

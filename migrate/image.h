@@ -50,7 +50,7 @@ struct ContentOffer {
   static Result<ContentOffer> decode(ByteView data);
 };
 
-/// The answer to an offer: indices of the contents to be sent.
+/// The answer to an offer: indices of the contents to be sent, ascending.
 struct ContentWant {
   std::vector<std::uint32_t> indices;
 
@@ -62,6 +62,8 @@ struct ContentWant {
 struct ClockReading {
   std::int64_t monotonic_ns = 0;
   std::int64_t boottime_ns = 0;
+
+  static Result<ClockReading> decode(ByteView data);
 };
 
 /// kImageSent: what a hop has cost.
@@ -96,6 +98,7 @@ struct Area {
     kDroppable = 128,
     kWasShared = 256,  // a read-only shared mapping at home
   };
+  static constexpr std::uint32_t kAllFlags = 2 * kWasShared - 1;
   ForeignRange range;
   std::uint32_t protection = 0;
   AreaKind kind = AreaKind::kAnonymous;
@@ -176,5 +179,10 @@ struct HopOrder {
 inline constexpr std::size_t kMaxAreas = 1 << 20;
 inline constexpr std::size_t kMaxContents = 1 << 16;
 inline constexpr std::size_t kMaxThreads = 1 << 16;
+/// The kernel makes a handful of them.
+inline constexpr std::size_t kMaxSpecials = 64;
+/// How far clocks of two nodes may seem apart, in nanoseconds: a process waits until it has the
+/// time that it had where it came from.
+inline constexpr std::int64_t kMostClockAhead = std::int64_t{3600} * 1'000'000'000;
 
 }  // namespace drover

@@ -20,4 +20,38 @@ Result<Hello> Hello::decode(ByteView data) {
   return h;
 }
 
+void OutcomeHead::encode(WireWriter& writer) const {
+  writer.number(tid);
+  writer.number(sequence);
+  writer.number(end);
+}
+
+Result<OutcomeHead> OutcomeHead::decode(WireReader& reader) {
+  OutcomeHead head;
+  head.tid = reader.number<std::int32_t>();
+  head.sequence = reader.number<std::uint64_t>();
+  head.end = reader.number<CallEnd>();
+  if (reader.failed()) return refusal("call reply: truncated or malformed message");
+  if (head.end > CallEnd::kGoHome) return refusal("call reply: no such end of a call");
+  return head;
+}
+
+Result<ActionMessage> ActionMessage::decode(ByteView data) {
+  DROVER_TRY(const auto message, decode_record<ActionMessage>(data, "action"));
+  if (!is_signal(message.signal)) return refusal("action: no such signal");
+  return message;
+}
+
+Result<SignalMessage> SignalMessage::decode(ByteView data) {
+  DROVER_TRY(const auto message, decode_record<SignalMessage>(data, "signal"));
+  if (!is_signal(message.info.si_signo)) return refusal("signal: no such signal");
+  return message;
+}
+
+Result<FatalMessage> FatalMessage::decode(ByteView data) {
+  DROVER_TRY(const auto message, decode_record<FatalMessage>(data, "fatal signal"));
+  if (!is_signal(message.info.si_signo)) return refusal("fatal signal: no such signal");
+  return message;
+}
+
 }  // namespace drover

@@ -81,9 +81,24 @@ enum class CallEnd : std::uint8_t {
   kGoHome,       ///< cannot be executed for a process that is away: it must come home for it
 };
 
+/// Head of a kReply frame; a CallReply follows.
+struct OutcomeHead {
+  std::int32_t tid = 0;
+  std::uint64_t sequence = 0;
+  CallEnd end = CallEnd::kDone;
+
+  void encode(WireWriter& writer) const;
+  static Result<OutcomeHead> decode(WireReader& reader);
+};
+
+/// Whether the kernel knows a signal of this number: signals come from the network as well.
+constexpr bool is_signal(int number) { return number >= 1 && number <= kSignalCount; }
+
 struct ActionMessage {
   std::int32_t signal = 0;
   KernelSigaction action;
+
+  static Result<ActionMessage> decode(ByteView data);
 };
 
 struct MaskMessage {
@@ -96,6 +111,8 @@ struct SignalMessage {
   std::int32_t tid = 0;        ///< the thread it is for
   std::uint8_t to_thread = 0;  ///< sent to that thread, not to the process
   siginfo_t info{};
+
+  static Result<SignalMessage> decode(ByteView data);
 };
 
 struct ExitMessage {
@@ -107,6 +124,8 @@ struct ExitMessage {
 struct FatalMessage {
   std::int32_t tid = 0;
   siginfo_t info{};
+
+  static Result<FatalMessage> decode(ByteView data);
 };
 
 struct NeedHome {

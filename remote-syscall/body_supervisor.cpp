@@ -304,10 +304,7 @@ Status BodySupervisor::on_frame(const Frame& frame) {
     case FrameType::kMaskSet:
       return on_mask_set();
     case FrameType::kSignal: {
-      DROVER_TRY(const auto message, decode_record<SignalMessage>(frame.payload, "signal"));
-      if (message.info.si_signo < 1 || message.info.si_signo > kSignalCount) {
-        return refusal("signal: no such signal");
-      }
+      DROVER_TRY(const auto message, SignalMessage::decode(frame.payload));
       ++signals_seen_;
       if (call_.active || awaits_mask_ || frozen_) {
         arrived_.push_back(message.info);
@@ -322,15 +319,13 @@ Status BodySupervisor::on_frame(const Frame& frame) {
 
 Status BodySupervisor::on_reply(ByteView payload) {
   WireReader r(payload);
-  static_cast<void>(r.number<std::int32_t>());
-  const auto sequence = r.number<std::uint64_t>();
-  const auto end = r.number<CallEnd>();
+  DROVER_TRY(const OutcomeHead head, OutcomeHead::decode(r));
   CallReply reply;
   DROVER_CHECK(reply.decode(r));
-  if (!call_.active || sequence != call_.sequence) return refusal("a reply to no call");
+  if (!call_.active || head.sequence != call_.sequence) return refusal("a reply to no call");
 
   std::int64_t result = reply.result;
-  if (end != CallEnd::kGoHome) {
+  if (head.end != CallEnd::kGoHome) {
     BodyWriter writer(body_->memory);
     if (auto s = apply_reply(call_.request, reply, writer); !s) {
       if (s.error().code != EFAULT) return s.error();
@@ -338,7 +333,7 @@ Status BodySupervisor::on_reply(ByteView payload) {
     }
   }
   call_.active = false;
-  switch (end) {
+  switch (head.end) {
     case CallEnd::kGoHome:
       return need_home(call_.request.number);
     case CallEnd::kNotStarted:

@@ -90,11 +90,11 @@ Status HomeServer::on_frame(const Frame& frame) {
       return on_mask(m);
     }
     case FrameType::kAction: {
-      DROVER_TRY(const auto m, decode_record<ActionMessage>(frame.payload, "action"));
+      DROVER_TRY(const auto m, ActionMessage::decode(frame.payload));
       return on_action(m);
     }
     case FrameType::kSignal: {
-      DROVER_TRY(const auto m, decode_record<SignalMessage>(frame.payload, "signal"));
+      DROVER_TRY(const auto m, SignalMessage::decode(frame.payload));
       return take_back(m.info);
     }
     case FrameType::kExit: {
@@ -111,7 +111,7 @@ Status HomeServer::on_frame(const Frame& frame) {
       return {};
     }
     case FrameType::kFatal: {
-      DROVER_TRY(const auto m, decode_record<FatalMessage>(frame.payload, "fatal signal"));
+      DROVER_TRY(const auto m, FatalMessage::decode(frame.payload));
       DROVER_CHECK(thread_->stop());
       if (thread_->state() != HollowThread::State::kGone) {
         DROVER_CHECK(thread_->die(m.info.si_signo));
@@ -254,9 +254,7 @@ Status HomeServer::reply(CallEnd end, std::int64_t result) {
     ++counters_->calls[call_.request.number].served;
   if (end == CallEnd::kGoHome) ++counters_->calls[call_.request.number].forced_home;
   WireWriter head;
-  head.number(call_.tid);
-  head.number(call_.sequence);
-  head.number(end);
+  OutcomeHead{call_.tid, call_.sequence, end}.encode(head);
   reply.encode_head(head);
   call_.active = false;
   return channel_->send(static_cast<std::uint16_t>(FrameType::kReply), head.data(), reply.data);
@@ -328,7 +326,6 @@ Status HomeServer::ended() {
 
 // A signal that the body could not take any more: it is pending again, and P is asked anew.
 Status HomeServer::take_back(const siginfo_t& info) {
-  if (info.si_signo < 1 || info.si_signo > kSignalCount) return refusal("signal: no such signal");
   if (recalling_) {
     untold_.push_back(info);
     return {};
@@ -351,7 +348,6 @@ Status HomeServer::take_back(const siginfo_t& info) {
 }
 
 Status HomeServer::on_action(const ActionMessage& message) {
-  if (message.signal < 1 || message.signal > kSignalCount) return refusal("action: no such signal");
   actions_[static_cast<std::size_t>(message.signal - 1)] = message.action;
   DROVER_CHECK(thread_->stop());
   DROVER_CHECK(look());

@@ -44,8 +44,9 @@ extern "C" char drover_test_syscall[];
 namespace drover {
 namespace {
 
-/// Of the current guest, and the next one init's: a fresh pair each, as migrated gives them.
-std::uint32_t g_outer_uid = 1879048192 + 4000;
+/// Of the current guest, and the next one init's: a fresh pair each, as migrated gives them. No
+/// other run's either: what a test before has left dies at its leisure, and would be counted here.
+std::uint32_t g_outer_uid = 1879048192 + 4000 + 256 * static_cast<std::uint32_t>(getpid());
 constexpr pid_t kPid = 12345;
 /// Where injected calls have their arguments and results; the copy in the blank is used.
 alignas(4096) char g_scratch[2 * 4096];
