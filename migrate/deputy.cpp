@@ -29,6 +29,13 @@ constexpr std::chrono::milliseconds kDeafPatience{1};
 std::uint16_t type(FrameType t) { return static_cast<std::uint16_t>(t); }
 
 std::int64_t now_ns(clockid_t clock) {
+const sigset_t kChildSignal = [] {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGCHLD);
+  return set;
+}();
+
   timespec t{};
   clock_gettime(clock, &t);
   return std::int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec;
@@ -70,6 +77,8 @@ int Deputy::run() {
     return 1;
   }
   move_began_ = Clock::now();
+  // Read from a descriptor, or waited for.
+  sigprocmask(SIG_BLOCK, &kChildSignal, nullptr);
   pid_ = order.outbound().pid();
   const Status began = begin(order.outbound(), std::move((*first)->fds.front()));
   if (!began && committed_) {
@@ -120,11 +129,7 @@ Status Deputy::begin(const order::Outbound& order, OwnedFd socket) {
 }
 
 Status Deputy::serve() {
-  sigset_t set;
-  sigemptyset(&set);
-  sigaddset(&set, SIGCHLD);
-  sigprocmask(SIG_BLOCK, &set, nullptr);
-  const OwnedFd children(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+  const OwnedFd children(signalfd(-1, &kChildSignal, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!children) return errno_error("watch the process");
   DROVER_CHECK(server_->rest());
   while (!done_) {

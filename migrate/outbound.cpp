@@ -141,7 +141,9 @@ Status Outbound::freeze() {
   frozen_at_ = Clock::now();
   DROVER_CHECK(thread_.interrupt());
   for (;;) {
-    DROVER_TRY(const Stop stop, thread_.wait());
+    auto stopped = thread_.wait_for_stop();
+    stops_ = stopped.ok();
+    DROVER_TRY(const Stop stop, std::move(stopped));
     if (stop.gone()) return refusal("the process has ended");
     frozen_ = true;
     if (stop.kind == Stop::Kind::kInterrupt) {
@@ -325,14 +327,14 @@ Status Outbound::hollow_out() {
 }
 
 void Outbound::undo() {
-  if (!seized_) return;
+  if (!seized_ || !stops_) return;  // our own end lets go of it
   if (injection_) {
     static_cast<void>(injection_->end());
     injection_.reset();
   }
   if (!frozen_) {
     if (!thread_.interrupt()) return;
-    const auto stop = thread_.wait();
+    const auto stop = thread_.wait_for_stop();
     if (!stop || stop->gone()) return;
   }
   Status status;

@@ -71,6 +71,7 @@ class Outbound {
   MoveFigures figures_;
   std::chrono::steady_clock::time_point frozen_at_;
   bool seized_ = false;
+  bool stops_ = true;
   bool frozen_ = false;
   bool committed_ = false;
   bool stop_held_ = false;

@@ -64,7 +64,7 @@ Status HollowThread::stop() {
   DROVER_CHECK(thread_.interrupt());
   for (;;) {
     const bool calling = state_ == State::kCalling;
-    DROVER_TRY(const Stop stop, thread_.wait());
+    DROVER_TRY(const Stop stop, thread_.wait_for_stop());
     DROVER_CHECK(handle(stop));
     if (state_ == State::kGone) return {};
     if (stop.kind == Stop::Kind::kInterrupt) return calling ? take_waiting_signal() : Status{};

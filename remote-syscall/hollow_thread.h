@@ -43,7 +43,8 @@ class HollowThread {
   Status park();
   /// Stops it, so that it can be injected into. A call under way is cancelled if it has not
   /// taken effect; if it has, its result waits in `take_result`. A signal that the call's end
-  /// would have delivered is taken with it.
+  /// would have delivered is taken with it. An error if it does not stop (wait_for_stop): it goes
+  /// on as it was.
   Status stop();
 
   /// Starts a forwarded call; `take_result` tells of its end.
