@@ -1,8 +1,11 @@
 """Every order is answered, whatever becomes meanwhile of the process it is about."""
 
+import subprocess
+
 import pytest
 
 from fault_cases import FaultLab, fault_points
+from lab import wait_until
 
 STEPS = [point for point in fault_points() if point.startswith("migrated.home.")]
 
@@ -24,3 +27,22 @@ def test_an_order_is_answered_when_its_process_ends_at_home_meanwhile(fault_lab,
     assert done.stderr in (f"mosmigrate: {pid}: cannot move to n2: has ended\n",
                            f"mosmigrate: {pid}: cannot move to n2: the process has ended\n")
     assert job.wait(timeout=5) == 0
+
+
+def test_a_link_that_has_ended_at_the_other_end_only_is_made_again(lab):
+    """As after a cut that one of the two has noticed and the other has not."""
+    made = lab(2)
+    job = made.popen("n1", ["mosrun", "sh", "-c", "echo $$; exec sleep 100"])
+    pid = job.stdout.readline().strip()
+    for target in ("n2", "home"):
+        made.exec("n1", ["mosmigrate", pid, target])
+    made.cut("n1", "n2")
+    ended = subprocess.run(["nsenter", "-n", "-t", str(made.status()["n2"]["init"]), "ss", "-HKtn",
+                            "state", "established", "sport", "=", ":7471"],
+                           capture_output=True, text=True)
+    if not ended.stdout:
+        pytest.skip("this kernel ends no connections (CONFIG_INET_DIAG_DESTROY)")
+    wait_until(lambda: "link from n1 has ended" in made.daemon_logs(), what="n2 has noticed")
+    assert "link to n2 has ended" not in made.daemon_logs()
+    made.heal()
+    made.exec("n1", ["mosmigrate", pid, "n2"])
