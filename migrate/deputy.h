@@ -40,7 +40,9 @@ class Deputy {
   void hop(const order::Hop& order, OwnedFd socket);
   Status hop_to(const order::Hop& order, SecureChannel& target);
   Status await_hop(SecureChannel& target);
+  Result<bool> hear_source(std::optional<Error>& refused);
   Status commit_hop(SecureChannel& target);
+  void reassure_source();
   void stay(const Error& why);
   Status await_answer();
   bool is_answer(const Frame& frame);
@@ -50,6 +52,7 @@ class Deputy {
                    const std::string& reason);
   void report_counters();
   void report_ended(int wait_status, const std::string& message);
+  void over(int wait_status);
   void lost(const Error& why);
   void tell_user(const std::string& text) const;
 

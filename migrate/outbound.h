@@ -57,7 +57,6 @@ class Outbound {
   Status hollow_out();
   Status send_new_contents(const std::vector<MemoryArea>& areas);
   void undo();
-  void wait_out_lease();
 
   pid_t pid_;
   std::string job_;
@@ -71,8 +70,8 @@ class Outbound {
   MoveFigures figures_;
   std::chrono::steady_clock::time_point frozen_at_;
   bool seized_ = false;
-  bool stops_ = true;
   bool frozen_ = false;
+  bool stops_ = true;
   bool committed_ = false;
   bool stop_held_ = false;
 };
