@@ -453,6 +453,7 @@ Result<bool> Deputy::hear_source(std::optional<Error>& refused) {
   } else if (frame && frame->type != type(FrameType::kNeedHome)) {
     DROVER_CHECK(on_body_frame(*frame));
   }
+  DROVER_CHECK(server_->look());
   const auto event = server_->take_event();
   if (event && event->kind == HomeEvent::Kind::kEnded) DROVER_CHECK(on_event(*event));
   DROVER_CHECK(beat());
@@ -492,7 +493,7 @@ void Deputy::report_move(const std::string& from, const std::string& to, const S
   order::DeputyEvent event;
   auto* ended = event.mutable_move_ended();
   ended->set_ok(outcome.ok());
-  if (!outcome) ended->set_error(outcome.error().message());
+  if (!outcome) ended->set_error(reason_of(outcome.error()));
   ended->set_from(from == home_node_ ? "home" : from);
   ended->set_to(to);
   ended->set_epoch(epoch_);
@@ -503,6 +504,11 @@ void Deputy::report_move(const std::string& from, const std::string& to, const S
   ++(outcome ? moves_ : failed_moves_);
   report_counters();
   if (control_open_) static_cast<void>(control_.send(as_bytes(event.SerializeAsString())));
+}
+
+/// What went wrong because the process has been killed is of no interest.
+std::string Deputy::reason_of(const Error& why) const {
+  return why.code == ESRCH || has_ended(pid_) ? "the process has ended" : why.message();
 }
 
 void Deputy::report_counters() {

@@ -50,6 +50,7 @@ class Deputy {
   Result<SecureChannel> open_channel(OwnedFd socket, const std::string& key, std::uint64_t epoch);
   void report_move(const std::string& from, const std::string& to, const Status& outcome,
                    const std::string& reason);
+  std::string reason_of(const Error& why) const;
   void report_counters();
   void report_ended(int wait_status, const std::string& message);
   void over(int wait_status);

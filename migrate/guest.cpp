@@ -321,7 +321,7 @@ Result<SecureChannel> Guest::dial(const HopOrder& order) {
   event.mutable_dial()->set_ticket(order.ticket.data(), order.ticket.size());
   DROVER_CHECK(tell_migrated(event));
   std::vector<OwnedFd> fds;
-  DROVER_TRY(const auto answer, await_dialled(fds));
+  DROVER_TRY(const auto answer, await_order(fds, kDialPatience, [this] { return say_alive(); }));
   if (!answer.has_dialled()) return refusal("migrated does not answer a dial");
   if (!answer.dialled().error().empty()) return refusal(answer.dialled().error());
   if (fds.size() != 1) return refusal("migrated dialled but sent no socket");
@@ -329,19 +329,28 @@ Result<SecureChannel> Guest::dial(const HopOrder& order) {
   return SecureChannel::open(std::move(fds.front()), ChannelRole::kDialler, order.key, kHandshake);
 }
 
-Result<order::GuestOrder> Guest::await_dialled(std::vector<OwnedFd>& fds) {
-  const auto deadline = Clock::now() + kDialPatience;
+Result<order::GuestOrder> Guest::await_order(std::vector<OwnedFd>& fds,
+                                             std::chrono::seconds patience,
+                                             const SignOfLife& meanwhile) {
+  const auto deadline = Clock::now() + patience;
   for (;;) {
     auto order = next_order(fds, kHeartbeatPeriod);
-    const bool late = !order && order.error().code == ETIMEDOUT && Clock::now() < deadline;
-    if (!late) return order;
-    DROVER_CHECK(say_alive());
+    const bool to_come = !order && order.error().code == ETIMEDOUT && Clock::now() < deadline;
+    if (!to_come) return order;
+    DROVER_CHECK(meanwhile());
   }
+}
+
+// Before the body is ready, home says nothing; it may give the move up.
+Status Guest::home_waits() {
+  DROVER_TRY(const std::optional<Frame> frame, home_->receive());
+  if (frame) return refusal("home speaks out of turn");
+  return say_alive();
 }
 
 Result<SecureChannel> Guest::accept_source(const HopOrder& expected) {
   std::vector<OwnedFd> fds;
-  DROVER_TRY(const auto order, next_order(fds, kPatience));
+  DROVER_TRY(const auto order, await_order(fds, kPatience, [this] { return home_waits(); }));
   if (!order.has_accepted() || fds.size() != 1) return refusal("no guest has dialled in");
   DROVER_CHECK(notice_silence(fds.front().get(), kLease));
   return SecureChannel::open(std::move(fds.front()), ChannelRole::kAcceptor, expected.key,

@@ -34,7 +34,9 @@ class Guest {
   Status beat();
   Status say_alive();
   Result<SecureChannel> dial(const HopOrder& order);
-  Result<order::GuestOrder> await_dialled(std::vector<OwnedFd>& fds);
+  Result<order::GuestOrder> await_order(std::vector<OwnedFd>& fds, std::chrono::seconds patience,
+                                        const SignOfLife& meanwhile);
+  Status home_waits();
   Result<order::GuestOrder> next_order(std::vector<OwnedFd>& fds,
                                        std::chrono::milliseconds timeout);
   Status tell_migrated(const order::GuestEvent& event);

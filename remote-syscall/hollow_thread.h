@@ -16,6 +16,9 @@ namespace drover {
 /// The signals that wait for a process of one thread (/proc/PID/status).
 Result<SignalMask> pending_signals(pid_t pid);
 
+/// Whether a process has ended, or is about to: its memory is gone.
+bool has_ended(pid_t pid);
+
 /// A signal that the kernel was about to deliver to P. It has been taken from P: whoever is
 /// told of it must see to it that it takes effect.
 struct TakenSignal {
