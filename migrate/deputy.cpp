@@ -24,8 +24,10 @@ using Clock = std::chrono::steady_clock;
 constexpr std::chrono::seconds kHandshake{5};
 constexpr std::chrono::seconds kImagePatience{20};
 constexpr std::chrono::minutes kHopPatience{10};
-/// For an image that is on its way from a guest that has been lost since.
-constexpr std::chrono::seconds kLastImagePatience{3};
+/// For an image that may be on its way from a guest that is lost: until the target says that it
+/// takes it, and from one such word to the next.
+constexpr std::chrono::seconds kFirstSignPatience{1};
+constexpr std::chrono::seconds kNextSignPatience{3};
 constexpr std::chrono::seconds kRunPatience{5};
 constexpr std::chrono::milliseconds kDeafPatience{1};
 
@@ -419,7 +421,10 @@ Status Deputy::await_hop(SecureChannel& target) {
   std::optional<Error> source_gone;
   while (Clock::now() < deadline) {
     DROVER_TRY(const std::optional<Frame> answer, target.receive());
-    if (answer && answer->type == type(FrameType::kHeartbeat)) continue;
+    if (answer && answer->type == type(FrameType::kHeartbeat)) {
+      if (source_gone) deadline = std::max(deadline, Clock::now() + kNextSignPatience);
+      continue;
+    }
     if (answer && answer->type == type(FrameType::kReady)) return {};
     if (answer && answer->type == type(FrameType::kFailed)) return failure_of(*answer);
     bool heard = answer.has_value();
@@ -432,13 +437,13 @@ Status Deputy::await_hop(SecureChannel& target) {
         heard = heard || *from_source;
       } else {
         source_gone = from_source.error();
-        if (answer_due_) deadline = std::min(deadline, Clock::now() + kLastImagePatience);
+        if (answer_due_) deadline = std::min(deadline, Clock::now() + kFirstSignPatience);
       }
     }
     if (heard) continue;
     pollfd ready[] = {{target.poll_fd(), POLLIN, 0},
                       {source_gone ? -1 : channel_->poll_fd(), POLLIN, 0}};
-    poll(ready, 2, static_cast<int>(kHeartbeatPeriod.count()));
+    poll(ready, 2, static_cast<int>(std::min(kHeartbeatPeriod, time_to(deadline)).count()));
   }
   return source_gone ? *source_gone : refusal("the image did not arrive in time");
 }

@@ -196,7 +196,8 @@ Status Guest::serve() {
   return {};
 }
 
-// During long work that home sees nothing of.
+// During long work that home sees nothing of. From a target of a hop it means that it takes the
+// image.
 Status Guest::say_alive() {
   const auto now = Clock::now();
   if (now - beaten_ < kHeartbeatPeriod) return {};
@@ -344,8 +345,7 @@ Result<order::GuestOrder> Guest::await_order(std::vector<OwnedFd>& fds,
 // Before the body is ready, home says nothing; it may give the move up.
 Status Guest::home_waits() {
   DROVER_TRY(const std::optional<Frame> frame, home_->receive());
-  if (frame) return refusal("home speaks out of turn");
-  return say_alive();
+  return frame ? Status(refusal("home speaks out of turn")) : Status{};
 }
 
 Result<SecureChannel> Guest::accept_source(const HopOrder& expected) {
