@@ -92,8 +92,12 @@ void Moves::begin(const JobPtr& job, JobState kind, const std::string& target, D
   moves_.emplace(job->id, move);
   job->state = kind;
   if (kind == JobState::kComingHome) return recall(move);
-  move->epoch = ++job->epoch;
-  peers_.connect(target,
+  connect(move);
+}
+
+void Moves::connect(const MovePtr& move) {
+  move->epoch = ++move->job->epoch;
+  peers_.connect(move->target,
                  [this, move](Result<Peers::LinkName> link) { link_ready(move, std::move(link)); });
 }
 
@@ -132,6 +136,12 @@ void Moves::link_ready(const MovePtr& move, Result<Peers::LinkName> link) {
 }
 
 void Moves::place_ready(const MovePtr& move, Result<peer::PeerMessage> answer) {
+  if (!answer && current(move) && answer.error().code == ENOLINK && !move->linked_anew) {
+    // It ended there without our hearing of it.
+    move->linked_anew = true;
+    peers_.forget(move->target, move->link);
+    return connect(move);
+  }
   if (!answer) return current(move) ? fail(move, answer.error()) : void();
   move->prepared = true;
   if (!current(move)) return;

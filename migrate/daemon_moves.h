@@ -56,6 +56,7 @@ class Moves {
     std::uint64_t epoch = 0;
     Done done;
     Ticket link{};
+    bool linked_anew = false;
     peer::Prepared place;
     bool prepared = false;  // a place at the target waits
     bool ordered = false;   // the deputy has the order
@@ -68,6 +69,7 @@ class Moves {
   // The steps of a move, in order.
   Status check_target(const std::string& target) const;
   void begin(const JobPtr& job, JobState kind, const std::string& target, Done done);
+  void connect(const MovePtr& move);
   void recall(const MovePtr& move);
   void link_ready(const MovePtr& move, Result<Peers::LinkName> link);
   void place_ready(const MovePtr& move, Result<peer::PeerMessage> answer);

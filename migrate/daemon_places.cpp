@@ -22,9 +22,11 @@ constexpr std::chrono::seconds kTermPatience{3};
 constexpr std::chrono::milliseconds kCleanUpPause{200};
 constexpr int kCleanUpTries = 50;
 
-peer::PeerMessage refused(const std::string& why) {
+peer::PeerMessage refused(const Error& why) {
   peer::PeerMessage message;
-  message.mutable_refused()->set_why(why);
+  const bool link_lost = why.code == ENOLINK;
+  message.mutable_refused()->set_why(link_lost ? why.what : why.message());
+  message.mutable_refused()->set_link_lost(link_lost);
   return message;
 }
 
@@ -83,7 +85,7 @@ peer::PeerMessage GuestPlaces::prepare(const std::string& from, const peer::Prep
   if (!answer) {
     log_info("refused {}: {}", describe(from, request.job(), request.epoch()),
              answer.error().message());
-    return refused(answer.error().message());
+    return refused(answer.error());
   }
   peer::PeerMessage message;
   *message.mutable_prepared() = *answer;

@@ -37,6 +37,10 @@ bool is_answer(const peer::PeerMessage& message) {
   return message.has_prepared() || message.has_refused();
 }
 
+Error refused_by(const std::string& node, const peer::Refused& refused) {
+  return {refused.link_lost() ? ENOLINK : 0, node + " " + refused.why()};
+}
+
 }  // namespace
 
 Result<peer::PeerMessage> parse_peer_message(ByteView data) {
@@ -115,7 +119,7 @@ void Questions::take(const BusMessage& received) {
     // A node answers only what it was asked itself.
     if (open == open_.end() || open->second.node != received.from) return;
     if (message->has_refused())
-      close(message->question(), refusal(received.from + " " + message->refused().why()));
+      close(message->question(), refused_by(received.from, message->refused()));
     else
       close(message->question(), *message);
     return;

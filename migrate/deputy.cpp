@@ -6,13 +6,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstring>
-#include <thread>
 
 #include "common/fault.h"
 #include "common/log.h"
 #include "common/silence.h"
+#include "migrate/body_end.h"
 #include "migrate/guest.h"
 #include "migrate/page_stream.h"
 
@@ -23,8 +24,19 @@ using Clock = std::chrono::steady_clock;
 constexpr std::chrono::seconds kHandshake{5};
 constexpr std::chrono::seconds kImagePatience{20};
 constexpr std::chrono::minutes kHopPatience{10};
+/// For an image that may be on its way from a guest that is lost: until the target says that it
+/// takes it, and from one such word to the next.
+constexpr std::chrono::seconds kFirstSignPatience{1};
+constexpr std::chrono::seconds kNextSignPatience{3};
 constexpr std::chrono::seconds kRunPatience{5};
 constexpr std::chrono::milliseconds kDeafPatience{1};
+
+const sigset_t kChildSignal = [] {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGCHLD);
+  return set;
+}();
 
 std::uint16_t type(FrameType t) { return static_cast<std::uint16_t>(t); }
 
@@ -43,18 +55,17 @@ Error failure_of(const Frame& frame) {
 
 namespace {
 
-bool has_ended(pid_t pid) {
-  const auto stat = read_proc_file("/proc/" + std::to_string(pid) + "/stat");
-  const auto name_end = stat ? stat->rfind(") ") : std::string::npos;
-  return name_end == std::string::npos || (*stat)[name_end + 2] == 'Z' ||
-         (*stat)[name_end + 2] == 'X';
+/// None if it has passed.
+std::chrono::milliseconds time_to(Clock::time_point deadline) {
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now());
+  return std::max(left, std::chrono::milliseconds::zero());
 }
 
 /// Answers the guest's questions for home's clocks until it knows enough.
-Status tell_clocks(SecureChannel& channel) {
+Status tell_clocks(SecureChannel& channel, Clock::time_point deadline) {
   constexpr int kMostQuestions = 100;
   for (int i = 0; i < kMostQuestions; ++i) {
-    DROVER_TRY(const Frame frame, channel.receive_within(kHandshake));
+    DROVER_TRY(const Frame frame, channel.receive_within(time_to(deadline)));
     if (frame.type == type(FrameType::kClockDone)) return {};
     if (frame.type == type(FrameType::kFailed)) return failure_of(frame);
     if (frame.type != type(FrameType::kClockAsk))
@@ -68,6 +79,8 @@ Status tell_clocks(SecureChannel& channel) {
 }  // namespace
 
 int Deputy::run() {
+  // Read from a descriptor, or waited for.
+  sigprocmask(SIG_BLOCK, &kChildSignal, nullptr);
   auto first = control_.receive(std::chrono::seconds(60));
   order::DeputyOrder order;
   if (!first || !*first ||
@@ -89,24 +102,26 @@ int Deputy::run() {
   return 0;
 }
 
+// All of it within kHandshake: a body that is away already hears nothing of us meanwhile.
 Result<SecureChannel> Deputy::open_channel(OwnedFd socket, const std::string& key,
                                            std::uint64_t epoch) {
+  const auto deadline = Clock::now() + kHandshake;
   ChannelKey channel_key;
   if (key.size() != channel_key.size()) return refusal("the channel key has a wrong length");
   std::memcpy(channel_key.data(), key.data(), key.size());
   DROVER_TRY(SecureChannel channel, SecureChannel::open(std::move(socket), ChannelRole::kDialler,
-                                                        channel_key, kHandshake));
+                                                        channel_key, time_to(deadline)));
   DROVER_CHECK(notice_silence(channel.poll_fd(), kLease));
   DROVER_CHECK(
       channel.send(type(FrameType::kHello), Hello{kProtocolVersion, job_, epoch}.encode()));
-  DROVER_TRY(const Frame frame, channel.receive_within(kHandshake));
+  DROVER_TRY(const Frame frame, channel.receive_within(time_to(deadline)));
   if (frame.type == type(FrameType::kFailed)) return failure_of(frame);
   if (frame.type != type(FrameType::kHello)) return refusal("the guest does not say hello");
   DROVER_TRY(const Hello hello, Hello::decode(frame.payload));
   if (hello.version != kProtocolVersion || hello.job != job_ || hello.epoch != epoch) {
     return refusal("the guest speaks of another job, epoch or protocol");
   }
-  DROVER_CHECK(tell_clocks(channel));
+  DROVER_CHECK(tell_clocks(channel, deadline));
   return channel;
 }
 
@@ -119,7 +134,6 @@ Status Deputy::begin(const order::Outbound& order, OwnedFd socket) {
   auto away = outbound.make();
   figures_ = outbound.figures();
   committed_ = outbound.committed();
-  if (!away && !committed_ && has_ended(order.pid())) return refusal("the process has ended");
   if (!away) return away.error();
   process_ = *std::move(away);
   server_.emplace(*process_->thread, process_->memory, *channel_, process_->actions, counters_);
@@ -128,11 +142,7 @@ Status Deputy::begin(const order::Outbound& order, OwnedFd socket) {
 }
 
 Status Deputy::serve() {
-  sigset_t set;
-  sigemptyset(&set);
-  sigaddset(&set, SIGCHLD);
-  sigprocmask(SIG_BLOCK, &set, nullptr);
-  const OwnedFd children(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+  const OwnedFd children(signalfd(-1, &kChildSignal, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!children) return errno_error("watch the process");
   DROVER_CHECK(server_->rest());
   while (!done_) {
@@ -193,16 +203,13 @@ Status Deputy::on_body_frame(const Frame& frame) {
     remote_cpu_ns_ = beat.cpu_ns;
     return {};
   }
+  if (frame.type == type(FrameType::kEnded)) return failure_of(frame);
   return server_->on_frame(frame);
 }
 
 Status Deputy::on_event(const HomeEvent& event) {
   if (event.kind == HomeEvent::Kind::kEnded) {
-    static_cast<void>(channel_->send(type(FrameType::kDiscard), {}));
-    static_cast<void>(channel_->close());
-    report_counters();
-    report_ended(event.wait_status, "");
-    done_ = true;
+    over(event.wait_status);
     return {};
   }
   come_home(event.words, event.raise);
@@ -405,41 +412,67 @@ Status Deputy::hop_to(const order::Hop& order, SecureChannel& target) {
   DROVER_CHECK(fault_point("deputy.hop.ready"));
   DROVER_CHECK(commit_hop(target));
   figures_.freeze = Clock::now() - stopped_at;
-  return fault_point("deputy.hop.running");
+  return {};
 }
 
+// The old place hears of us all the time: if the hop fails, the process goes on there. If that is
+// lost, the image may have left it before: the target knows.
 Status Deputy::await_hop(SecureChannel& target) {
-  const auto deadline = Clock::now() + kHopPatience;
+  auto deadline = Clock::now() + kHopPatience;
+  std::optional<Error> source_gone;
   while (Clock::now() < deadline) {
     DROVER_TRY(const std::optional<Frame> answer, target.receive());
-    if (answer && answer->type == type(FrameType::kHeartbeat)) continue;
+    if (answer && answer->type == type(FrameType::kHeartbeat)) {
+      if (source_gone) deadline = std::max(deadline, Clock::now() + kNextSignPatience);
+      continue;
+    }
     if (answer && answer->type == type(FrameType::kReady)) return {};
     if (answer && answer->type == type(FrameType::kFailed)) return failure_of(*answer);
-    // Once the image has left there, nothing of the old place matters to the new one.
-    auto from_source = channel_->receive();
-    if (!from_source && answer_due_) return from_source.error();
-    const std::optional<Frame> frame = from_source ? *std::move(from_source) : std::nullopt;
-    const bool answered = frame && is_answer(*frame);
-    if (answered && frame->type == type(FrameType::kFailed)) return failure_of(*frame);
-    if (answered && frame->type == type(FrameType::kImageSent)) {
+    bool heard = answer.has_value();
+    if (!source_gone) {
+      std::optional<Error> refused;
+      const auto from_source = hear_source(refused);
+      if (done_) return {};
+      if (refused) return *refused;
+      if (from_source) {
+        heard = heard || *from_source;
+      } else {
+        source_gone = from_source.error();
+        if (answer_due_) deadline = std::min(deadline, Clock::now() + kFirstSignPatience);
+      }
+    }
+    if (heard) continue;
+    pollfd ready[] = {{target.poll_fd(), POLLIN, 0},
+                      {source_gone ? -1 : channel_->poll_fd(), POLLIN, 0}};
+    poll(ready, 2, static_cast<int>(std::min(kHeartbeatPeriod, time_to(deadline)).count()));
+  }
+  return source_gone ? *source_gone : refusal("the image did not arrive in time");
+}
+
+/// Takes a frame of the guest that was told to leave, if one is there: whether one was. An error
+/// means that the guest is lost; `refused` is why it does not leave.
+Result<bool> Deputy::hear_source(std::optional<Error>& refused) {
+  DROVER_TRY(const std::optional<Frame> frame, channel_->receive());
+  if (frame && is_answer(*frame)) {
+    heard_ = Clock::now();
+    if (frame->type == type(FrameType::kFailed)) refused = failure_of(*frame);
+    if (frame->type == type(FrameType::kImageSent)) {
       DROVER_TRY(const auto sent, decode_record<ImageSent>(frame->payload, "image sent"));
       figures_.bytes = sent.bytes;
     }
-    if (frame && !answered && frame->type != type(FrameType::kNeedHome)) {
-      DROVER_CHECK(on_body_frame(*frame));
-    }
-    const auto event = server_->take_event();
-    if (event && event->kind == HomeEvent::Kind::kEnded) return on_event(*event);
-    if (answer_due_) DROVER_CHECK(beat());
-    if (answer || frame) continue;
-    pollfd ready[] = {{target.poll_fd(), POLLIN, 0},
-                      {answer_due_ ? channel_->poll_fd() : -1, POLLIN, 0}};
-    poll(ready, 2, static_cast<int>(kHeartbeatPeriod.count()));
+  } else if (frame && frame->type != type(FrameType::kNeedHome)) {
+    DROVER_CHECK(on_body_frame(*frame));
   }
-  return refusal("the image did not arrive in time");
+  DROVER_CHECK(server_->look());
+  const auto event = server_->take_event();
+  if (event && event->kind == HomeEvent::Kind::kEnded) DROVER_CHECK(on_event(*event));
+  DROVER_CHECK(beat());
+  return frame.has_value();
 }
 
 Status Deputy::commit_hop(SecureChannel& target) {
+  bool is_over = false;
+  const auto committed_at = Clock::now();
   const auto run = [&]() -> Status {
     DROVER_CHECK(target.send(type(FrameType::kCommit), {}));
     DROVER_CHECK(fault_point("deputy.hop.commit-sent"));
@@ -447,20 +480,20 @@ Status Deputy::commit_hop(SecureChannel& target) {
     do {
       DROVER_TRY(answer, target.receive_within(kRunPatience));
     } while (answer.type == type(FrameType::kHeartbeat));
-    if (answer.type == type(FrameType::kFailed)) return failure_of(answer);
+    is_over = answer.type == type(FrameType::kFailed);
+    if (is_over) return failure_of(answer);
     if (answer.type != type(FrameType::kRunning)) return refusal("unexpected answer of the guest");
-    return {};
+    return fault_point("deputy.hop.running");
   };
-  Status committed = run();
-  if (committed) return {};
-  // It may run there all the same, until its lease ends: only then may it go on here.
-  static_cast<void>(target.close());
-  const auto lease_end = Clock::now() + kLease + std::chrono::seconds(1);
-  while (Clock::now() < lease_end) {
-    DROVER_CHECK(channel_->send(type(FrameType::kHeartbeat), {}));
-    std::this_thread::sleep_for(kHeartbeatPeriod);
-  }
+  const Status committed = run();
+  // It may run there all the same: only when it has ended may it go on where it was.
+  if (!committed && !is_over) end_body(target, committed_at, [this] { reassure_source(); });
   return committed;
+}
+
+/// The old place keeps its body for as long as it hears of us, and may be needed again.
+void Deputy::reassure_source() {
+  static_cast<void>(channel_->send(type(FrameType::kHeartbeat), {}));
 }
 
 // ---------------------------------------------------------------------------- reports
@@ -470,7 +503,7 @@ void Deputy::report_move(const std::string& from, const std::string& to, const S
   order::DeputyEvent event;
   auto* ended = event.mutable_move_ended();
   ended->set_ok(outcome.ok());
-  if (!outcome) ended->set_error(outcome.error().message());
+  if (!outcome) ended->set_error(reason_of(outcome.error()));
   ended->set_from(from == home_node_ ? "home" : from);
   ended->set_to(to);
   ended->set_epoch(epoch_);
@@ -481,6 +514,11 @@ void Deputy::report_move(const std::string& from, const std::string& to, const S
   ++(outcome ? moves_ : failed_moves_);
   report_counters();
   if (control_open_) static_cast<void>(control_.send(as_bytes(event.SerializeAsString())));
+}
+
+/// What went wrong because the process has been killed is of no interest.
+std::string Deputy::reason_of(const Error& why) const {
+  return why.code == ESRCH || has_ended(pid_) ? "the process has ended" : why.message();
 }
 
 void Deputy::report_counters() {
@@ -506,12 +544,22 @@ void Deputy::report_ended(int wait_status, const std::string& message) {
   if (control_open_) static_cast<void>(control_.send(as_bytes(event.SerializeAsString())));
 }
 
-/// The body is lost, or P is beyond us: the process ends, and its user is told why.
+void Deputy::over(int wait_status) {
+  static_cast<void>(channel_->send(type(FrameType::kDiscard), {}));
+  static_cast<void>(channel_->close());
+  report_counters();
+  report_ended(wait_status, "");
+  done_ = true;
+}
+
+/// The body is lost, or P is beyond us: the process ends, and its user is told why. One that has
+/// ended by itself is beyond us, too, but not lost.
 void Deputy::lost(const Error& why) {
+  int status = 0;
+  if (waitpid(pid_, &status, __WALL | WNOHANG) == pid_ && !WIFSTOPPED(status)) return over(status);
   const std::string text = "the process was on " + where_ + ", which is lost: " + why.message();
   log_error("job {}: {}", job_, text);
   tell_user(text);
-  int status = 0;
   kill(pid_, SIGKILL);
   while (waitpid(pid_, &status, __WALL) > 0 && !WIFEXITED(status) && !WIFSIGNALED(status)) {
   }

@@ -40,7 +40,9 @@ class Deputy {
   void hop(const order::Hop& order, OwnedFd socket);
   Status hop_to(const order::Hop& order, SecureChannel& target);
   Status await_hop(SecureChannel& target);
+  Result<bool> hear_source(std::optional<Error>& refused);
   Status commit_hop(SecureChannel& target);
+  void reassure_source();
   void stay(const Error& why);
   Status await_answer();
   bool is_answer(const Frame& frame);
@@ -48,8 +50,10 @@ class Deputy {
   Result<SecureChannel> open_channel(OwnedFd socket, const std::string& key, std::uint64_t epoch);
   void report_move(const std::string& from, const std::string& to, const Status& outcome,
                    const std::string& reason);
+  std::string reason_of(const Error& why) const;
   void report_counters();
   void report_ended(int wait_status, const std::string& message);
+  void over(int wait_status);
   void lost(const Error& why);
   void tell_user(const std::string& text) const;
 

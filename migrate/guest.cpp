@@ -17,7 +17,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 constexpr std::chrono::seconds kPatience{20};
-constexpr std::chrono::seconds kHandshake{10};
+constexpr std::chrono::seconds kHandshake{5};
+/// migrated tries every address of the other node.
+constexpr std::chrono::seconds kDialPatience{20};
 
 std::uint16_t type(FrameType t) { return static_cast<std::uint16_t>(t); }
 
@@ -46,33 +48,29 @@ OwnedFd child_signals() {
 }  // namespace
 
 int Guest::run() {
-  if (auto s = start(); !s) {
-    log_error("{}", s.error().message());
-    return 1;
-  }
-  Status outcome = take_image();
+  Status outcome = start();
+  if (outcome) outcome = take_image();
   if (outcome) outcome = await_commit();
-  if (!outcome) {
-    report_failure(outcome.error());
-    return 1;
-  }
-  outcome = serve();
+  const bool has_run = outcome.ok();
+  if (outcome) outcome = serve();
+  end_body();
+  if (!outcome) log_error("job {}: {}", job_, outcome.error().message());
+  say_last(has_run ? FrameType::kEnded : FrameType::kFailed, outcome);
+  return outcome ? 0 : 1;
+}
+
+void Guest::end_body() {
   supervisor_.reset();
   body_.reset();
   if (sandbox_) sandbox_->destroy();
-  if (!outcome) {
-    log_error("job {}: {}", job_, outcome.error().message());
-    return 1;
-  }
-  return 0;
 }
 
-void Guest::report_failure(const Error& error) {
-  log_error("job {}: {}", job_, error.message());
+/// Home may let the process go on where it was: there is no body here any more.
+void Guest::say_last(FrameType word, const Status& outcome) {
   if (!home_) return;
   WireWriter w;
-  w.text(error.message());
-  if (home_->send(type(FrameType::kFailed), w.data())) static_cast<void>(home_->close());
+  w.text(outcome ? "told to end" : outcome.error().message());
+  if (home_->send(type(word), w.data())) static_cast<void>(home_->close());
 }
 
 Status Guest::start() {
@@ -167,17 +165,20 @@ Status Guest::take_image() {
   return filter_self();
 }
 
+// The lease begins here, not with the commit: that may have been on its way for long, but home
+// sent it after this. So home knows when the lease ends although it may hear nothing any more.
 Status Guest::await_commit() {
+  heard_ = Clock::now();
   DROVER_CHECK(home_->send(type(FrameType::kReady), {}));
   DROVER_CHECK(fault_point("guest.image.ready-sent"));
-  DROVER_TRY(const Frame frame, home_->receive_within(kPatience));
+  DROVER_TRY(const Frame frame, home_->receive_within(kLease / 2));
   if (frame.type != type(FrameType::kCommit)) return refusal("home does not commit the move");
   DROVER_CHECK(fault_point("guest.image.committed"));
   supervisor_.emplace(*body_, *home_);
   supervisor_->adopt(hosted_.undelivered);
   DROVER_CHECK(supervisor_->run());
   DROVER_CHECK(home_->send(type(FrameType::kRunning), {}));
-  heard_ = beaten_ = Clock::now();
+  beaten_ = Clock::now();
   return fault_point("guest.image.running");
 }
 
@@ -205,7 +206,8 @@ Status Guest::serve() {
   return {};
 }
 
-// During long work that home sees nothing of.
+// During long work that home sees nothing of. From a target of a hop it means that it takes the
+// image.
 Status Guest::say_alive() {
   const auto now = Clock::now();
   if (now - beaten_ < kHeartbeatPeriod) return {};
@@ -330,7 +332,7 @@ Result<SecureChannel> Guest::dial(const HopOrder& order) {
   event.mutable_dial()->set_ticket(order.ticket.data(), order.ticket.size());
   DROVER_CHECK(tell_migrated(event));
   std::vector<OwnedFd> fds;
-  DROVER_TRY(const auto answer, next_order(fds, kHandshake));
+  DROVER_TRY(const auto answer, await_order(fds, kDialPatience, [this] { return say_alive(); }));
   if (!answer.has_dialled()) return refusal("migrated does not answer a dial");
   if (!answer.dialled().error().empty()) return refusal(answer.dialled().error());
   if (fds.size() != 1) return refusal("migrated dialled but sent no socket");
@@ -338,9 +340,27 @@ Result<SecureChannel> Guest::dial(const HopOrder& order) {
   return SecureChannel::open(std::move(fds.front()), ChannelRole::kDialler, order.key, kHandshake);
 }
 
+Result<order::GuestOrder> Guest::await_order(std::vector<OwnedFd>& fds,
+                                             std::chrono::seconds patience,
+                                             const SignOfLife& meanwhile) {
+  const auto deadline = Clock::now() + patience;
+  for (;;) {
+    auto order = next_order(fds, kHeartbeatPeriod);
+    const bool to_come = !order && order.error().code == ETIMEDOUT && Clock::now() < deadline;
+    if (!to_come) return order;
+    DROVER_CHECK(meanwhile());
+  }
+}
+
+// Before the body is ready, home says nothing; it may give the move up.
+Status Guest::home_waits() {
+  DROVER_TRY(const std::optional<Frame> frame, home_->receive());
+  return frame ? Status(refusal("home speaks out of turn")) : Status{};
+}
+
 Result<SecureChannel> Guest::accept_source(const HopOrder& expected) {
   std::vector<OwnedFd> fds;
-  DROVER_TRY(const auto order, next_order(fds, kPatience));
+  DROVER_TRY(const auto order, await_order(fds, kPatience, [this] { return home_waits(); }));
   if (!order.has_accepted() || fds.size() != 1) return refusal("no guest has dialled in");
   DROVER_CHECK(notice_silence(fds.front().get(), kLease));
   return SecureChannel::open(std::move(fds.front()), ChannelRole::kAcceptor, expected.key,

@@ -35,11 +35,15 @@ class Guest {
   Status beat();
   Status say_alive();
   Result<SecureChannel> dial(const HopOrder& order);
+  Result<order::GuestOrder> await_order(std::vector<OwnedFd>& fds, std::chrono::seconds patience,
+                                        const SignOfLife& meanwhile);
+  Status home_waits();
   Result<order::GuestOrder> next_order(std::vector<OwnedFd>& fds,
                                        std::chrono::milliseconds timeout);
   Status tell_migrated(const order::GuestEvent& event);
   Result<SecureChannel> accept_source(const HopOrder& expected);
-  void report_failure(const Error& error);
+  void end_body();
+  void say_last(FrameType word, const Status& outcome);
   std::uint64_t body_cpu_ns() const;
 
   LocalSocket control_;

@@ -12,7 +12,6 @@
 #include <cstring>
 #include <ctime>
 #include <map>
-#include <thread>
 
 #include "common/fault.h"
 #include "common/log.h"
@@ -21,8 +20,8 @@
 #include "common/process/short_write.h"
 #include "common/process/timed_wait.h"
 #include "common/sha256.h"
+#include "migrate/body_end.h"
 #include "migrate/content_transfer.h"
-#include "migrate/guest.h"
 #include "migrate/page_stream.h"
 #include "remote-syscall/home_server.h"
 
@@ -152,7 +151,9 @@ Status Outbound::freeze() {
   frozen_at_ = Clock::now();
   DROVER_CHECK(thread_.interrupt());
   for (;;) {
-    DROVER_TRY(const Stop stop, thread_.wait());
+    auto stopped = thread_.wait_for_stop();
+    stops_ = stopped.ok();
+    DROVER_TRY(const Stop stop, std::move(stopped));
     if (stop.gone()) return refusal("the process has ended");
     frozen_ = true;
     if (stop.kind == Stop::Kind::kInterrupt) {
@@ -309,34 +310,34 @@ Status Outbound::agree() {
 }
 
 // The commit. From here on a hollow process without a tracer would be lost, so it dies with us.
-// Until the body is known to run, P still has all it had: if the guest falls silent, the epoch
-// is over, and P goes on once the body's lease has surely ended.
+// Until the body is known to run, P still has all it had: if something goes wrong, the epoch is
+// over, and P goes on once the body has surely ended.
 Status Outbound::commit() {
   DROVER_CHECK(injection_->end());
   stop_held_ = stop_held_ || injection_->stop_signal_held();
   injection_.reset();
   DROVER_CHECK(thread_.set_options(PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL));
+  bool is_over = false;
+  const auto committed_at = Clock::now();
   const auto run = [&]() -> Status {
     DROVER_CHECK(channel_->send(type(FrameType::kCommit), {}));
     DROVER_CHECK(fault_point("deputy.outbound.commit-sent"));
     DROVER_TRY(const Frame answer, channel_->receive_within(kRunPatience));
-    if (answer.type == type(FrameType::kFailed)) return failure_of(answer);
+    is_over = answer.type == type(FrameType::kFailed);
+    if (is_over) return failure_of(answer);
     if (answer.type != type(FrameType::kRunning)) return refusal("unexpected answer of the guest");
     return fault_point("deputy.outbound.running");
   };
   if (auto s = run(); !s) {
-    wait_out_lease();
+    if (!is_over) {
+      log_warn("job {}: the commit failed: waiting for the end of the body", job_);
+      end_body(*channel_, committed_at, [] {});
+    }
     DROVER_CHECK(thread_.set_options(PTRACE_O_TRACESYSGOOD));
     return s.error();
   }
   committed_ = true;
   return {};
-}
-
-void Outbound::wait_out_lease() {
-  static_cast<void>(channel_->close());
-  log_warn("job {}: the guest fell silent at the commit: waiting for its lease to end", job_);
-  std::this_thread::sleep_for(kLease + std::chrono::seconds(1));
 }
 
 Status Outbound::hollow_out() {
@@ -353,14 +354,14 @@ Status Outbound::hollow_out() {
 }
 
 void Outbound::undo() {
-  if (!seized_) return;
+  if (!seized_ || !stops_) return;  // our own end lets go of it
   if (injection_) {
     static_cast<void>(injection_->end());
     injection_.reset();
   }
   if (!frozen_) {
     if (!thread_.interrupt()) return;
-    const auto stop = thread_.wait();
+    const auto stop = thread_.wait_for_stop();
     if (!stop || stop->gone()) return;
   }
   Status status;

@@ -58,7 +58,6 @@ class Outbound {
   Status hollow_out();
   Status send_new_contents(const std::vector<MemoryArea>& areas);
   void undo();
-  void wait_out_lease();
 
   pid_t pid_;
   std::string job_;
@@ -73,6 +72,7 @@ class Outbound {
   std::chrono::steady_clock::time_point frozen_at_;
   bool seized_ = false;
   bool frozen_ = false;
+  bool stops_ = true;
   bool committed_ = false;
   bool stop_held_ = false;
 };

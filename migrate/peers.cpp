@@ -79,7 +79,13 @@ Result<ChannelKey> Peers::body_key(const std::string& node, const LinkName& name
     for (const LinkPtr& link : accepted_)
       if (link->node == node && link->name == name) return derive(*link);
   }
-  return refusal("has lost the link with " + node);
+  return Error{ENOLINK, "has lost the link with " + node};
+}
+
+void Peers::forget(const std::string& node, const LinkName& name) {
+  const auto found = dialled_.find(node);
+  if (found != dialled_.end() && found->second->name == name)
+    over(LinkPtr(found->second), refusal("it has ended there"));
 }
 
 void Peers::drop(const std::string& node) {

@@ -34,10 +34,14 @@ class Peers {
   void accept(OwnedFd socket, const LinkName& name);
 
   /// The key of a body channel, by a link that this node has dialled or, with `accepted`, that
-  /// the node dialled. Fails if there is no such link any more.
+  /// the node dialled. Fails, with ENOLINK, if there is no such link any more.
   Result<ChannelKey> body_key(const std::string& node, const LinkName& link, bool accepted,
                               const std::string& job, std::uint64_t epoch,
                               const Ticket& ticket) const;
+
+  /// Closes a link that this node has dialled, unless another has taken its place: the node says
+  /// that it has ended there.
+  void forget(const std::string& node, const LinkName& name);
 
   /// Closes all links with the node: it has been revoked.
   void drop(const std::string& node);

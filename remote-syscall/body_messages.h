@@ -41,6 +41,7 @@ enum class FrameType : std::uint16_t {
   kImageSent,     // guest: a hop's image has gone; kFailed: it has not
   kDiscard,       // the body is no longer needed
   kHeartbeat,     // both ways
+  kEnded,         // guest: nothing of the body is left, and why: the answer to kDiscard, or unasked
 
   // While it runs away.
   kCall = 60,  // guest: CallRequest with its sequence number

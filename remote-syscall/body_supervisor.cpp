@@ -567,7 +567,7 @@ Status BodySupervisor::freeze() {
 
 Status BodySupervisor::wait_frozen() {
   for (;;) {
-    DROVER_TRY(const Stop stop, body_->thread.wait());
+    DROVER_TRY(const Stop stop, body_->thread.wait_for_stop());
     if (stop.gone()) {
       stopping_ = false;
       return gone(stop);

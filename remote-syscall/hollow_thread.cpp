@@ -18,6 +18,11 @@ Result<SignalMask> pending_signals(pid_t pid) {
   return pending;
 }
 
+bool has_ended(pid_t pid) {
+  const auto status = read_proc_file("/proc/" + std::to_string(pid) + "/status");
+  return !status || status->find("\nVmSize:") == std::string::npos;
+}
+
 HollowThread::HollowThread(TracedThread thread, const ForeignMemory& memory, Scratch scratch,
                            const Registers& registers)
     : thread_(thread), memory_(&memory), scratch_(scratch), base_(registers) {
@@ -64,7 +69,7 @@ Status HollowThread::stop() {
   DROVER_CHECK(thread_.interrupt());
   for (;;) {
     const bool calling = state_ == State::kCalling;
-    DROVER_TRY(const Stop stop, thread_.wait());
+    DROVER_TRY(const Stop stop, thread_.wait_for_stop());
     DROVER_CHECK(handle(stop));
     if (state_ == State::kGone) return {};
     if (stop.kind == Stop::Kind::kInterrupt) return calling ? take_waiting_signal() : Status{};
@@ -94,8 +99,9 @@ Result<bool> HollowThread::signal_waits() const {
   return (pending & ~mask) != 0;
 }
 
+// A stopped one can still be killed.
 Status HollowThread::look() {
-  if (state_ != State::kParked && state_ != State::kCalling) return {};
+  if (state_ == State::kGone) return {};
   DROVER_TRY(const std::optional<Stop> stop, thread_.poll());
   return stop ? handle(*stop) : Status{};
 }

@@ -16,6 +16,9 @@ namespace drover {
 /// The signals that wait for a process of one thread (/proc/PID/status).
 Result<SignalMask> pending_signals(pid_t pid);
 
+/// Whether a process has ended, or is about to: its memory is gone.
+bool has_ended(pid_t pid);
+
 /// A signal that the kernel was about to deliver to P. It has been taken from P: whoever is
 /// told of it must see to it that it takes effect.
 struct TakenSignal {
@@ -43,7 +46,8 @@ class HollowThread {
   Status park();
   /// Stops it, so that it can be injected into. A call under way is cancelled if it has not
   /// taken effect; if it has, its result waits in `take_result`. A signal that the call's end
-  /// would have delivered is taken with it.
+  /// would have delivered is taken with it. An error if it does not stop (wait_for_stop): it goes
+  /// on as it was.
   Status stop();
 
   /// Starts a forwarded call; `take_result` tells of its end.

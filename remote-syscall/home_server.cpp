@@ -404,10 +404,9 @@ Status HomeServer::on_exit(const ExitMessage& message) {
 }
 
 Status HomeServer::begin_recall() {
-  recalling_ = true;
   DROVER_CHECK(thread_->stop());
-  DROVER_CHECK(look());
-  return {};
+  recalling_ = true;
+  return look();
 }
 
 void HomeServer::attach(SecureChannel& channel) {

@@ -1,6 +1,7 @@
 #include "common/process/traced_thread.h"
 
 #include <elf.h>
+#include <sched.h>
 #include <sys/ptrace.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -71,6 +72,28 @@ Result<Stop> TracedThread::wait() const {
     if (errno != EINTR) return errno_error(with_tid("wait for", tid_));
   }
   return Stop::from_wait_status(status);
+}
+
+// Every stop sends us SIGCHLD, blocked or not: sigtimedwait is how to wait with a limit.
+Result<Stop> TracedThread::wait_for_stop() const {
+  constexpr int kQuickLooks = 3;
+  constexpr timespec kPause{0, 10'000'000};
+  sigset_t child;
+  sigemptyset(&child);
+  sigaddset(&child, SIGCHLD);
+  const auto deadline = std::chrono::steady_clock::now() + kStopPatience;
+  for (int looks = 0;; ++looks) {
+    DROVER_TRY(const std::optional<Stop> stop, poll());
+    if (stop) return *stop;
+    if (looks < kQuickLooks) {
+      sched_yield();
+    } else if (std::chrono::steady_clock::now() < deadline) {
+      sigtimedwait(&child, nullptr, &kPause);
+    } else {
+      return refusal("process " + std::to_string(tid_) +
+                     " does not stop: it is in a wait that nothing interrupts");
+    }
+  }
 }
 
 Result<std::optional<Stop>> TracedThread::poll() const {

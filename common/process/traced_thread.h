@@ -5,6 +5,7 @@
 #include <sys/user.h>
 
 #include <array>
+#include <chrono>
 #include <csignal>
 #include <cstdint>
 #include <optional>
@@ -58,6 +59,9 @@ struct RseqRegistration {
   std::uint32_t pad = 0;
 };
 
+/// How long a thread may take to stop. Less than a body's lease, which must not end meanwhile.
+inline constexpr std::chrono::seconds kStopPatience{5};
+
 /// A thread that this thread of ours traces. It stays traced until `detach`, its end, or ours.
 class TracedThread {
  public:
@@ -71,6 +75,10 @@ class TracedThread {
   /// Asks a running thread to stop. The stop is reported by `wait` or `poll`.
   Status interrupt() const;
   Result<Stop> wait() const;
+  /// The same, but an error if there is no stop within kStopPatience: a thread in the kernel that
+  /// waits for a device or a server, say, hears of nothing but SIGKILL, and maybe not of that.
+  /// What it was asked for is still to come. Cheapest if SIGCHLD is blocked.
+  Result<Stop> wait_for_stop() const;
   /// A stop, if there is one.
   Result<std::optional<Stop>> poll() const;
 

@@ -25,7 +25,10 @@ def fault_points():
 
 @dataclass(frozen=True)
 class Case:
-    """A move (out: n1 to n2; home: n2 to n1; hop: n2 to n3), a step of it, and what is done."""
+    """A move (out: n1 to n2; home: n2 to n1; hop: n2 to n3), a step of it, and what is done.
+
+    A cut-off is a hop, too: what is cut is home from the node that the process leaves.
+    """
 
     move: str
     point: str
@@ -39,7 +42,7 @@ class Case:
         """The node at which this step is taken."""
         if self.point.startswith(("deputy.", "migrated.home.")):
             return "n1"
-        return "n3" if self.move == "hop" and "leave" not in self.point else "n2"
+        return "n3" if self.target == "n3" and "leave" not in self.point else "n2"
 
     @property
     def links(self):
@@ -54,11 +57,11 @@ class Case:
 
     @property
     def target(self):
-        return {"out": "n2", "home": "home", "hop": "n3"}[self.move]
+        return {"out": "n2", "home": "home", "hop": "n3", "cut-off": "n3"}[self.move]
 
     @property
     def source(self):
-        return {"out": "home", "home": "n2", "hop": "n2"}[self.move]
+        return "home" if self.move == "out" else "n2"
 
     @property
     def fault(self):
@@ -69,6 +72,7 @@ MOVES = {
     "out": ("deputy.outbound.", "guest.image.", "migrated."),
     "home": ("deputy.home.", "guest.leave."),
     "hop": ("deputy.hop.", "guest.leave.", "guest.image.", "migrated.target."),
+    "cut-off": ("deputy.hop.", "guest.leave."),
 }
 
 
@@ -78,7 +82,7 @@ def all_cases():
             for point in fault_points() if point.startswith(prefixes)
             # Only between two remote nodes does a guest dial, only homeward is it discarded first.
             if not (move == "home" and point == "guest.leave.connected")
-            for action in ("fail", "kill", "cut")]
+            for action in (("cut",) if move == "cut-off" else ("fail", "kill", "cut"))]
 
 
 @dataclass
@@ -156,10 +160,11 @@ class FaultLab:
         """Home or the one node where the process can run; never is it two.
 
         At home it is when nobody traces it; a body that waits for its commit, or for its end, is
-        stopped (t)."""
+        stopped (t); one that is being killed is awake, but does not run any more."""
         def places():
             found = [node for node in self.lab.nodes[1:]
-                     for pid, _ in self.processes(node, ("numbers",)) if self.state(pid)[0] != "t"]
+                     for pid, _ in self.processes(node, ("numbers",))
+                     if self.state(pid)[0] != "t" and not self.dying(pid)]
             return found + ["home" for pid, _ in self.processes("n1", ("numbers",))
                             if self.state(pid)[1] == "0"]
         # In a call's stop it is nowhere for a moment; in two places it is never.
@@ -181,6 +186,17 @@ class FaultLab:
             return "Z", "-"
         return (re.search(r"^State:\s+(\S)", text, re.M)[1],
                 re.search(r"^TracerPid:\s+(\d+)", text, re.M)[1])
+
+    @staticmethod
+    def dying(pid):
+        """Whether SIGKILL is pending or has been taken up (PF_EXITING, PF_SIGNALED)."""
+        try:
+            status = Path(f"/proc/{pid}/status").read_text()
+            flags = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[6])
+        except OSError:
+            return True
+        pending = [int(mask, 16) for mask in re.findall(r"^S\w+Pnd:\s+(\w+)", status, re.M)]
+        return bool(flags & 0x404) or any(mask & 1 << signal.SIGKILL - 1 for mask in pending)
 
     def leftovers(self):
         return [f"{node}: {name}" for node in self.lab.nodes

@@ -1,8 +1,13 @@
 """Every order is answered, whatever becomes meanwhile of the process it is about."""
 
+import signal
+import subprocess
+
 import pytest
 
-from fault_cases import FaultLab, fault_points
+from fault_cases import MOVES, Case, FaultLab, fault_points
+from lab import wait_until
+from numbered_job import NumberedJob
 
 STEPS = [point for point in fault_points() if point.startswith("migrated.home.")]
 
@@ -24,3 +29,45 @@ def test_an_order_is_answered_when_its_process_ends_at_home_meanwhile(fault_lab,
     assert done.stderr in (f"mosmigrate: {pid}: cannot move to n2: has ended\n",
                            f"mosmigrate: {pid}: cannot move to n2: the process has ended\n")
     assert job.wait(timeout=5) == 0
+
+
+DEPUTY_STEPS = [Case(move, point, "kill") for move in ("out", "home", "hop")
+                for point in fault_points() if point.startswith(MOVES[move][0])]
+
+
+@pytest.mark.parametrize("case", DEPUTY_STEPS, ids=str)
+def test_a_process_that_is_killed_while_it_is_moved_has_ended_and_is_not_lost(fault_lab, case):
+    fault_lab.prepare({"n1": f"{case.point}:delay=400"})
+    lab = fault_lab.lab
+    job = NumberedJob(lab, every_ms=5)
+    for node in case.before:
+        job.migrate(node)
+    mover = lab.popen("n1", ["mosmigrate", job.pid, case.target])
+    wait_until(lambda: f"fault point {case.point}: " in fault_lab.log("n1").read_text(),
+               what="the step")
+    lab.exec("n1", ["kill", "-KILL", job.pid])
+    assert job.process.wait(timeout=10) == 128 + signal.SIGKILL
+    _, words = mover.communicate(timeout=10)
+    job.join()
+    assert job.error == ""
+    assert mover.returncode == 0 or "ended" in words
+    wait_until(lambda: not fault_lab.leftovers(), what="nothing left")
+
+
+def test_a_link_that_has_ended_at_the_other_end_only_is_made_again(lab):
+    """As after a cut that one of the two has noticed and the other has not."""
+    made = lab(2)
+    job = made.popen("n1", ["mosrun", "sh", "-c", "echo $$; exec sleep 100"])
+    pid = job.stdout.readline().strip()
+    for target in ("n2", "home"):
+        made.exec("n1", ["mosmigrate", pid, target])
+    made.cut("n1", "n2")
+    ended = subprocess.run(["nsenter", "-n", "-t", str(made.status()["n2"]["init"]), "ss", "-HKtn",
+                            "state", "established", "sport", "=", ":7471"],
+                           capture_output=True, text=True)
+    if not ended.stdout:
+        pytest.skip("this kernel ends no connections (CONFIG_INET_DIAG_DESTROY)")
+    wait_until(lambda: "link from n1 has ended" in made.daemon_logs(), what="n2 has noticed")
+    assert "link to n2 has ended" not in made.daemon_logs()
+    made.heal()
+    made.exec("n1", ["mosmigrate", pid, "n2"])

@@ -1,0 +1,36 @@
+#include "migrate/body_end.h"
+
+#include <algorithm>
+#include <thread>
+
+#include "migrate/guest.h"
+#include "remote-syscall/body_messages.h"
+
+namespace drover {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+/// For what the clocks and timers of two nodes may differ by.
+constexpr std::chrono::seconds kMargin{1};
+
+std::uint16_t type(FrameType t) { return static_cast<std::uint16_t>(t); }
+
+}  // namespace
+
+void end_body(SecureChannel& channel, Clock::time_point committed_at,
+              const std::function<void()>& meanwhile) {
+  const auto lease_end = committed_at + kLease + kMargin;
+  static_cast<void>(channel.send(type(FrameType::kDiscard), {}));
+  while (Clock::now() < lease_end) {
+    meanwhile();
+    const auto next = Clock::now() + kHeartbeatPeriod;
+    const auto frame = channel.receive_within(kHeartbeatPeriod);
+    if (frame &&
+        (frame->type == type(FrameType::kEnded) || frame->type == type(FrameType::kFailed)))
+      break;
+    if (!frame) std::this_thread::sleep_until(std::min(next, lease_end));
+  }
+  static_cast<void>(channel.close());
+}
+
+}  // namespace drover

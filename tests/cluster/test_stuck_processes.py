@@ -1,0 +1,94 @@
+"""A process that cannot be stopped is not waited for without end, and not lost.
+
+It writes to a file system that is frozen (fsfreeze(8)), a wait that no signal interrupts.
+"""
+
+import os
+import re
+import subprocess
+import time
+
+import pytest
+
+from lab import wait_until
+
+# It says so; the line that it is told is written where no write comes back for now; then it ends.
+JOB = 'echo $$; read line; echo "$line" >/stuck/file; echo done; read line'
+
+
+@pytest.fixture
+def stuck(lab, tmp_path):
+    """A lab of two nodes; n1 has a file system of its own on /stuck."""
+    made = lab(2)
+    image = tmp_path / "image"
+    with open(image, "wb") as file:
+        file.truncate(8 << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
+    device = subprocess.run(["losetup", "-f", "--show", image], capture_output=True, text=True)
+    if device.returncode != 0:
+        pytest.skip(f"no loop devices here: {device.stderr.strip()}")
+    device = device.stdout.strip()
+    try:
+        inside = ["nsenter", "-m", "-t", str(made.status()["n1"]["init"])]
+        number = os.minor(os.stat(device).st_rdev)
+        subprocess.run([*inside, "sh", "-c", f"mkdir /stuck && mknod /dev/stuck b 7 {number} && "
+                        "mount /dev/stuck /stuck"], check=True)
+        yield made
+        subprocess.run([*inside, "fsfreeze", "-u", "/stuck"], stderr=subprocess.DEVNULL)
+        made.down()
+    finally:
+        subprocess.run(["losetup", "-d", device], check=True)
+
+
+def start(lab):
+    job = lab.popen("n1", ["mosrun", "sh", "-c", JOB], stdin=subprocess.PIPE,
+                    stderr=subprocess.PIPE)
+    return job, int(job.stdout.readline())
+
+
+def get_stuck(lab, job, pid):
+    lab.exec("n1", ["fsfreeze", "-f", "/stuck"])
+    job.stdin.write("a line\n")
+    job.stdin.flush()
+    wait_until(lambda: lab.out("n1", ["ps", "-o", "state=", "-p", pid]).strip() == "D",
+               what="it hangs in its write")
+
+
+def refused(lab, pid, target):
+    began = time.monotonic()
+    done = lab.exec("n1", ["mosmigrate", pid, target], check=False)
+    assert done.returncode == 1
+    assert re.fullmatch(r"mosmigrate: \d+: cannot move to \S+: .* does not stop: .*\n", done.stderr)
+    assert time.monotonic() - began < 10
+
+
+def goes_on(lab, job):
+    lab.exec("n1", ["fsfreeze", "-u", "/stuck"])
+    assert job.stdout.readline() == "done\n"
+    assert lab.read("n1", "/stuck/file") == "a line\n"
+
+
+def ends_well(job):
+    out, err = job.communicate("end\n", timeout=10)
+    assert (job.returncode, out, err) == (0, "", "")
+
+
+def test_a_process_at_home_that_does_not_stop_stays(stuck):
+    job, pid = start(stuck)
+    get_stuck(stuck, job, pid)
+    refused(stuck, pid, "n2")
+    goes_on(stuck, job)
+    stuck.exec("n1", ["mosmigrate", pid, "n2"])
+    ends_well(job)
+
+
+def test_a_process_away_that_does_not_stop_at_home_stays_away(stuck):
+    job, pid = start(stuck)
+    stuck.exec("n1", ["mosmigrate", pid, "n2"])
+    get_stuck(stuck, job, pid)
+    refused(stuck, pid, "home")
+    time.sleep(4)  # its body hears of home all the time
+    refused(stuck, pid, "home")
+    goes_on(stuck, job)
+    stuck.exec("n1", ["mosmigrate", pid, "home"])
+    ends_well(job)
