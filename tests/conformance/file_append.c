@@ -1,4 +1,4 @@
-/* covers: calls=write,openat kind=forwarded; breaks-when: O_APPEND of the program and of one at
+/* covers: calls=write kind=forwarded; breaks-when: O_APPEND of the program and of one at
    home overwrite each other, or lines come out of order */
 #include "conform.h"
 
