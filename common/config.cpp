@@ -52,8 +52,6 @@ const std::vector<OptionSpec>& key_table() {
       {"block", 0, kYesNo, "yes|no", "no", "take no guests"},
       {"max-guests", 0, kNumber, "N", "256", "most guest trees at a time", 0, 65536},
       {"cache-size-mb", 0, kNumber, "MB", "4096", "most space that the cache takes", 1, 1U << 30},
-      {"lease-seconds", 0, kNumber, "S", "60", "how long a body runs without word from home", 5,
-       86400},
       // What is said, and faults for tests.
       {"log-level", 0, kText, "LEVEL", "info", "debug, info, warn or error"},
       {"fault", 0, kText, "SPEC", "", "for tests only: fail or wait at a named step"},
@@ -379,10 +377,6 @@ std::uint64_t Options::number(std::string_view name) const {
 
 std::uint16_t Options::port(std::string_view name) const {
   return static_cast<std::uint16_t>(number(name));
-}
-
-std::chrono::seconds Options::seconds(std::string_view name) const {
-  return std::chrono::seconds(number(name));
 }
 
 bool Options::yes(std::string_view name) const {

@@ -71,7 +71,6 @@ class Options {
   const std::string& text(std::string_view name) const;
   std::uint64_t number(std::string_view name) const;
   std::uint16_t port(std::string_view name) const;
-  std::chrono::seconds seconds(std::string_view name) const;
   /// A switch that was given, or a kYesNo that is yes.
   bool yes(std::string_view name) const;
   std::vector<std::string> names(std::string_view name) const;

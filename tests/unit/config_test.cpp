@@ -31,7 +31,7 @@ class ConfigTest : public ::testing::Test {
   Options daemon() {
     Options options("prog", "[options]", "Does things.");
     options.use("node-name").use("zone").use("data-port").use("allow-root-jobs").use("guest-zones");
-    options.use("lease-seconds").use("log-level");
+    options.use("max-guests").use("log-level");
     return options;
   }
 
@@ -46,9 +46,9 @@ TEST_F(ConfigTest, CommandLineGoesOverFileOverDefaults) {
   EXPECT_EQ(options.text("node-name"), "linename");
   EXPECT_EQ(options.port("data-port"), 9000);
   EXPECT_EQ(options.text("zone"), "lab");
-  EXPECT_EQ(options.seconds("lease-seconds"), std::chrono::seconds(60));
+  EXPECT_EQ(options.number("max-guests"), 256);
   EXPECT_TRUE(options.given("data-port"));
-  EXPECT_FALSE(options.given("lease-seconds"));
+  EXPECT_FALSE(options.given("max-guests"));
   EXPECT_FALSE(options.yes("allow-root-jobs"));
 }
 
