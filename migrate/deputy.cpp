@@ -485,7 +485,7 @@ Status Deputy::commit_hop(SecureChannel& target) {
     if (answer.type != type(FrameType::kRunning)) return refusal("unexpected answer of the guest");
     return fault_point("deputy.hop.running");
   };
-  const Status committed = run();
+  Status committed = run();
   // It may run there all the same: only when it has ended may it go on where it was.
   if (!committed && !is_over) end_body(target, committed_at, [this] { reassure_source(); });
   return committed;

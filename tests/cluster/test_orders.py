@@ -29,6 +29,14 @@ def test_an_order_is_answered_when_its_process_ends_at_home_meanwhile(fault_lab,
     assert done.stderr in (f"mosmigrate: {pid}: cannot move to n2: has ended\n",
                            f"mosmigrate: {pid}: cannot move to n2: the process has ended\n")
     assert job.wait(timeout=5) == 0
+    nothing_is_left(fault_lab)  # before the daemon, which has to say so, is restarted
+
+
+def nothing_is_left(fault_lab):
+    try:
+        wait_until(lambda: not fault_lab.leftovers(), what="nothing left")
+    except TimeoutError:
+        pytest.fail(f"left: {fault_lab.leftovers()}\n{fault_lab.lab.daemon_logs()}")
 
 
 DEPUTY_STEPS = [Case(move, point, "kill") for move in ("out", "home", "hop")
@@ -51,7 +59,7 @@ def test_a_process_that_is_killed_while_it_is_moved_has_ended_and_is_not_lost(fa
     job.join()
     assert job.error == ""
     assert mover.returncode == 0 or "ended" in words
-    wait_until(lambda: not fault_lab.leftovers(), what="nothing left")
+    nothing_is_left(fault_lab)
 
 
 def test_a_link_that_has_ended_at_the_other_end_only_is_made_again(lab):

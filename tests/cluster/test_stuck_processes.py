@@ -18,8 +18,8 @@ JOB = 'echo $$; read line; echo "$line" >/stuck/file; echo done; read line'
 
 @pytest.fixture
 def stuck(lab, tmp_path):
-    """A lab of two nodes; n1 has a file system of its own on /stuck."""
-    made = lab(2)
+    """A lab of three nodes; n1 has a file system of its own on /stuck."""
+    made = lab(3)
     image = tmp_path / "image"
     with open(image, "wb") as file:
         file.truncate(8 << 20)
@@ -88,7 +88,7 @@ def test_a_process_away_that_does_not_stop_at_home_stays_away(stuck):
     get_stuck(stuck, job, pid)
     refused(stuck, pid, "home")
     time.sleep(4)  # its body hears of home all the time
-    refused(stuck, pid, "home")
+    refused(stuck, pid, "n3")
     goes_on(stuck, job)
     stuck.exec("n1", ["mosmigrate", pid, "home"])
     ends_well(job)
