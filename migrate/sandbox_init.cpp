@@ -18,6 +18,8 @@
 #include <csignal>
 #include <cstdio>
 
+#include "remote-syscall/body_messages.h"
+
 namespace drover::sandbox_init {
 
 namespace {
@@ -303,10 +305,14 @@ Status keep_capabilities(std::uint64_t mask) {
 }
 
 void reset_signals() {
-  for (int number = 1; number < NSIG; ++number) signal(number, SIG_DFL);
-  sigset_t none;
-  sigemptyset(&none);
-  sigprocmask(SIG_SETMASK, &none, nullptr);
+  // Not by the C library, which keeps its hands over two signals of its own: their handlers would
+  // stay in a blank, whose memory is soon another's.
+  constexpr KernelSigaction kDefault{};
+  for (int number = 1; number <= kSignalCount; ++number) {
+    syscall(SYS_rt_sigaction, number, &kDefault, nullptr, sizeof(SignalMask));
+  }
+  constexpr SignalMask kNone = 0;
+  syscall(SYS_rt_sigprocmask, SIG_SETMASK, &kNone, nullptr, sizeof kNone);
 }
 
 Status forbid_core_dumps() {

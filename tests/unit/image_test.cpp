@@ -407,18 +407,18 @@ TEST(OutcomeMessage, EndsInAWayThatThereIs) {
 /// is the sixth.
 class PagesMessage : public testing::Test {
  protected:
-  PagesMessage()
-      : at_(static_cast<std::byte*>(mmap(nullptr, 8 * kPageSize, PROT_READ | PROT_WRITE,
-                                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0))) {
+  void SetUp() override {
+    void* const at =
+        mmap(nullptr, 8 * kPageSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    ASSERT_NE(at, MAP_FAILED);
+    at_ = static_cast<std::byte*>(at);
     for (const auto& [first, count] : {std::pair{2, 2}, std::pair{5, 1}}) {
       Area area;
       area.range = {address(first), address(first + count)};
       areas_.push_back(area);
     }
   }
-  ~PagesMessage() override { munmap(at_, 8 * kPageSize); }
-  PagesMessage(const PagesMessage&) = delete;
-  PagesMessage& operator=(const PagesMessage&) = delete;
+  void TearDown() override { munmap(at_, 8 * kPageSize); }
 
   ForeignAddress address(int page) const {
     return ForeignAddress(reinterpret_cast<std::uint64_t>(at_)) +
@@ -438,7 +438,7 @@ class PagesMessage : public testing::Test {
                        [](std::byte b) { return b == std::byte{0}; });
   }
 
-  std::byte* at_;
+  std::byte* at_ = nullptr;
   std::vector<Area> areas_;
 };
 

@@ -59,12 +59,14 @@ class OwnMemory : public MemoryReader, public MemoryWriter {
 
 std::int64_t raw_syscall(int number, const CallArguments& a) {
   std::int64_t result;
-  register std::uint64_t r10 asm("r10") = a[3];
-  register std::uint64_t r8 asm("r8") = a[4];
-  register std::uint64_t r9 asm("r9") = a[5];
+  // Read first: a sanitizer calls a function at each access, and that one uses these registers.
+  const std::uint64_t a0 = a[0], a1 = a[1], a2 = a[2], a3 = a[3], a4 = a[4], a5 = a[5];
+  register std::uint64_t r10 asm("r10") = a3;
+  register std::uint64_t r8 asm("r8") = a4;
+  register std::uint64_t r9 asm("r9") = a5;
   asm volatile("syscall"
                : "=a"(result)
-               : "a"(static_cast<std::int64_t>(number)), "D"(a[0]), "S"(a[1]), "d"(a[2]), "r"(r10),
+               : "a"(static_cast<std::int64_t>(number)), "D"(a0), "S"(a1), "d"(a2), "r"(r10),
                  "r"(r8), "r"(r9)
                : "rcx", "r11", "memory");
   return result;

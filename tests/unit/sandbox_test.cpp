@@ -30,6 +30,7 @@
 
 #include "common/process/memory_map.h"
 #include "common/process/page_map.h"
+#include "remote-syscall/body_messages.h"
 
 // A system call instruction that a blank, being a copy of this program, has at the same address.
 asm(R"(
@@ -498,6 +499,10 @@ TEST_F(SandboxTest, what_the_guest_does_with_signals_stays_with_the_guest) {
   as_guest([] {
     signal(SIGUSR1, SIG_IGN);
     signal(SIGUSR2, [](int) {});
+    // As the C library handles one of its own, which it would not let be reset either.
+    constexpr int kSigcancel = 32;
+    const KernelSigaction handled{address_of(kReadOnly), 0, 0, 0};
+    ASSERT_EQ(syscall(SYS_rt_sigaction, kSigcancel, &handled, nullptr, sizeof(SignalMask)), 0);
     sigset_t blocked;
     sigemptyset(&blocked);
     sigaddset(&blocked, SIGTERM);
