@@ -70,6 +70,8 @@ bool shares_our_clocks(pid_t pid) {
          its.st_ino == ours.st_ino && its.st_dev == ours.st_dev;
 }
 
+Error another_program() { return refusal("it has become another program meanwhile: try again"); }
+
 }  // namespace
 
 Outbound::Outbound(pid_t pid, std::string job, std::string home_node, SecureChannel& channel)
@@ -85,8 +87,10 @@ Outbound::~Outbound() {
 
 Result<std::unique_ptr<AwayProcess>> Outbound::make() {
   DROVER_CHECK(fault_point("deputy.outbound.connected"));
-  DROVER_CHECK(seize());
-  DROVER_CHECK(send_in_advance());
+  DROVER_CHECK(open_memory());
+  if (const Status sent = send_in_advance(); !sent) {
+    return process_->memory.replaced() ? another_program() : sent.error();
+  }
   DROVER_CHECK(fault_point("deputy.outbound.contents-sent"));
   DROVER_CHECK(freeze());
   DROVER_CHECK(send_image());
@@ -97,17 +101,22 @@ Result<std::unique_ptr<AwayProcess>> Outbound::make() {
   return std::move(process_);
 }
 
-Status Outbound::seize() {
+Status Outbound::open_memory() {
   process_->pid = pid_;
-  auto thread = TracedThread::seize(pid_, PTRACE_O_TRACESYSGOOD);
-  if (!thread && thread.error().code == ESRCH) return refusal("the process has ended");
-  DROVER_TRY(thread_, std::move(thread));
-  seized_ = true;
   DROVER_TRY(process_->memory, ForeignMemory::of(pid_));
   const std::string path = "/proc/" + std::to_string(pid_) + "/pagemap";
   OwnedFd pagemap(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!pagemap) return errno_error("open " + path);
   DROVER_TRY(process_->pages, PageMap::over(std::move(pagemap)));
+  return {};
+}
+
+// Only now: a traced process would wait for us with every signal that it gets.
+Status Outbound::seize() {
+  auto thread = TracedThread::seize(pid_, PTRACE_O_TRACESYSGOOD);
+  if (!thread && thread.error().code == ESRCH) return refusal("the process has ended");
+  DROVER_TRY(thread_, std::move(thread));
+  seized_ = true;
   return {};
 }
 
@@ -149,6 +158,7 @@ Status Outbound::send_new_contents(const std::vector<MemoryArea>& areas) {
 
 Status Outbound::freeze() {
   frozen_at_ = Clock::now();
+  DROVER_CHECK(seize());
   DROVER_CHECK(thread_.interrupt());
   for (;;) {
     auto stopped = thread_.wait_for_stop();
@@ -173,6 +183,8 @@ Status Outbound::freeze() {
   DROVER_TRY(const auto areas, read_memory_areas(pid_));
   DROVER_CHECK(check_areas_can_move(areas));
   DROVER_TRY(const ForeignRange vdso, find_vdso(areas));
+  if (process_->memory.replaced()) return another_program();
+  DROVER_CHECK(open_memory());  // the page map may have been another program's
   DROVER_TRY(state_, capture_thread(thread_, process_->memory, vdso));
   DROVER_CHECK(fault_point("deputy.outbound.frozen"));
   return make_scratch();

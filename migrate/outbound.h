@@ -43,6 +43,7 @@ class Outbound {
   bool committed() const { return committed_; }
 
  private:
+  Status open_memory();
   Status seize();
   Status send_in_advance();
   Status freeze();

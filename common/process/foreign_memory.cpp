@@ -83,4 +83,11 @@ Status ForeignMemory::write(ForeignAddress to, ByteView data) const {
   return {};
 }
 
+// Nothing can be read of an address space without users; an address that nothing is mapped at gives
+// EIO instead (mem_rw in fs/proc/base.c).
+bool ForeignMemory::replaced() const {
+  std::byte byte{};
+  return mem_ && pread(mem_.get(), &byte, sizeof byte, kPageSize) == 0;
+}
+
 }  // namespace drover

@@ -47,6 +47,10 @@ class ForeignMemory {
     return write(to, std::as_bytes(std::span(&value, 1)));
   }
 
+  /// Whether this is the memory of a program that execve has replaced since it was opened, or that
+  /// has ended.
+  bool replaced() const;
+
   pid_t pid() const { return pid_; }
 
  private:

@@ -1,5 +1,6 @@
 """Every order is answered, whatever becomes meanwhile of the process it is about."""
 
+import re
 import signal
 import subprocess
 
@@ -79,3 +80,24 @@ def test_a_link_that_has_ended_at_the_other_end_only_is_made_again(lab):
     assert "link to n2 has ended" not in made.daemon_logs()
     made.heal()
     made.exec("n1", ["mosmigrate", pid, "n2"])
+
+
+def test_a_program_that_becomes_another_all_the_time_may_be_moved(fault_lab):
+    """execve may come at any moment of a move; which program is moved is one or the other."""
+    fault_lab.prepare({})
+    lab = fault_lab.lab
+    script = "/var/tmp/again"
+    lab.write("n1", script, 'echo $1; sleep 0.01; [ $1 -ge 400 ] || exec sh "$0" $(($1 + 1))\n')
+    job = lab.popen("n1", ["sh", "-c", 'echo $$; exec mosrun sh "$0" 0', script])
+    pid = job.stdout.readline().strip()
+    moved = 0
+    while job.poll() is None:
+        for target in ("n2", "home"):
+            done = lab.exec("n1", ["mosmigrate", pid, target], check=False)
+            assert done.returncode == 0 or re.search(
+                "try again|ended|already|only just|came home|not a Drover job|No such process", done.stderr
+            ), done.stderr
+            moved += done.returncode == 0
+    lines = job.stdout.read().splitlines()
+    assert lines == [str(n) for n in range(401)]
+    assert job.wait(timeout=5) == 0 and moved > 5
