@@ -105,8 +105,12 @@ void Moves::recall(const MovePtr& move) {
   order::DeputyOrder order;
   order.mutable_recall()->set_reason("asked");
   move->ordered = true;
-  if (const Status sent = deputies_.give_order(move->job->id, order); !sent)
-    fail(move, sent.error());
+  ordered_or_failed(move, deputies_.give_order(move->job->id, order));
+}
+
+/// A deputy that has just ended takes no order, but what it said last is on its way.
+void Moves::ordered_or_failed(const MovePtr& move, const Status& ordered) {
+  if (!ordered && ordered.error().code != EPIPE) fail(move, ordered.error());
 }
 
 void Moves::link_ready(const MovePtr& move, Result<Peers::LinkName> link) {
@@ -169,7 +173,7 @@ void Moves::socket_ready(const MovePtr& move, Result<OwnedFd> socket) {
   if (move->kind == JobState::kLeaving)
     if (const Status started = deputies_.start(*move->job); !started)
       return fail(move, started.error());
-  if (const Status ordered = order_deputy(move, *socket); !ordered) fail(move, ordered.error());
+  ordered_or_failed(move, order_deputy(move, *socket));
 }
 
 Status Moves::order_deputy(const MovePtr& move, const OwnedFd& socket) {

@@ -74,6 +74,7 @@ class Moves {
   void link_ready(const MovePtr& move, Result<Peers::LinkName> link);
   void place_ready(const MovePtr& move, Result<peer::PeerMessage> answer);
   void socket_ready(const MovePtr& move, Result<OwnedFd> socket);
+  void ordered_or_failed(const MovePtr& move, const Status& ordered);
   Status order_deputy(const MovePtr& move, const OwnedFd& socket);
   bool current(const MovePtr& move) const;
   void fail(const MovePtr& move, const Error& why);

@@ -89,7 +89,7 @@ Result<std::unique_ptr<AwayProcess>> Outbound::make() {
   DROVER_CHECK(fault_point("deputy.outbound.connected"));
   DROVER_CHECK(open_memory());
   if (const Status sent = send_in_advance(); !sent) {
-    return process_->memory.replaced() ? another_program() : sent.error();
+    return is_another_program() ? another_program() : sent.error();
   }
   DROVER_CHECK(fault_point("deputy.outbound.contents-sent"));
   DROVER_CHECK(freeze());
@@ -125,14 +125,22 @@ Status Outbound::send_in_advance() {
   DROVER_TRY(const auto areas, read_memory_areas(pid_));
   DROVER_CHECK(check_areas_can_move(areas));
   DROVER_TRY(Identity identity, identity_of(pid_, job_, home_node_));
-  DROVER_TRY(const ForeignRange vdso, find_vdso(areas));
-  Bytes code(vdso.size());
-  DROVER_CHECK(process_->memory.read(vdso.start, code));
+  DROVER_TRY(vdso_, find_vdso(areas));
+  Bytes code(vdso_.size());
+  DROVER_CHECK(process_->memory.read(vdso_.start, code));
   Sha256 digest;
   digest.update(code);
   identity.vdso_digest = digest.finish();
   DROVER_CHECK(channel_->send(type(FrameType::kIdentity), identity.encode()));
   return send_new_contents(areas);
+}
+
+// In the midst of an execve it is neither the one nor the other.
+bool Outbound::is_another_program() const {
+  if (process_->memory.replaced()) return true;
+  const auto areas = read_memory_areas(pid_);
+  const auto vdso = areas ? find_vdso(*areas) : areas.error();
+  return vdso && *vdso != vdso_;
 }
 
 Status Outbound::send_new_contents(const std::vector<MemoryArea>& areas) {
@@ -183,7 +191,7 @@ Status Outbound::freeze() {
   DROVER_TRY(const auto areas, read_memory_areas(pid_));
   DROVER_CHECK(check_areas_can_move(areas));
   DROVER_TRY(const ForeignRange vdso, find_vdso(areas));
-  if (process_->memory.replaced()) return another_program();
+  if (process_->memory.replaced() || vdso != vdso_) return another_program();
   DROVER_CHECK(open_memory());  // the page map may have been another program's
   DROVER_TRY(state_, capture_thread(thread_, process_->memory, vdso));
   DROVER_CHECK(fault_point("deputy.outbound.frozen"));
@@ -281,7 +289,6 @@ Status Outbound::make_scratch() {
     DROVER_CHECK(
         injection.call("mprotect", SYS_mprotect, {start, kPageSize, PROT_READ | PROT_EXEC}));
     DROVER_CHECK(injection.end());
-    stop_held_ = injection.stop_signal_held();
   }
   DROVER_CHECK(scratch_.write_return_frame(process_->memory, state_.registers,
                                            state_.extended_state, state_.mask));
@@ -326,7 +333,6 @@ Status Outbound::agree() {
 // over, and P goes on once the body has surely ended.
 Status Outbound::commit() {
   DROVER_CHECK(injection_->end());
-  stop_held_ = stop_held_ || injection_->stop_signal_held();
   injection_.reset();
   DROVER_CHECK(thread_.set_options(PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL));
   bool is_over = false;
@@ -384,7 +390,6 @@ void Outbound::undo() {
   }
   if (status) status = thread_.detach();
   if (!status) log_error("job {}: undoing a move: {}", job_, status.error().message());
-  if (stop_held_) syscall(SYS_tgkill, pid_, pid_, SIGSTOP);
 }
 
 }  // namespace drover

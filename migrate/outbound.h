@@ -44,6 +44,7 @@ class Outbound {
 
  private:
   Status open_memory();
+  bool is_another_program() const;
   Status seize();
   Status send_in_advance();
   Status freeze();
@@ -65,6 +66,7 @@ class Outbound {
   std::string home_node_;
   SecureChannel* channel_;
   std::unique_ptr<AwayProcess> process_;
+  ForeignRange vdso_;  // of the program that the move has begun with
   TracedThread thread_;
   ThreadState state_;
   Scratch scratch_;
@@ -75,7 +77,6 @@ class Outbound {
   bool frozen_ = false;
   bool stops_ = true;
   bool committed_ = false;
-  bool stop_held_ = false;
 };
 
 }  // namespace drover

@@ -2,6 +2,7 @@
 
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <ctime>
@@ -141,7 +142,11 @@ Status Injection::end() {
   active_ = false;
   if (site_ != Site::kTrapping) DROVER_CHECK(settle());
   DROVER_CHECK(thread_->set_registers(saved_));
-  return thread_->set_signal_mask(mask_);
+  DROVER_CHECK(thread_->set_signal_mask(mask_));
+  if (std::exchange(stop_held_, false) && syscall(SYS_tkill, thread_->tid(), SIGSTOP) != 0) {
+    return errno_error("send the process the stop that came meanwhile");
+  }
+  return {};
 }
 
 }  // namespace drover

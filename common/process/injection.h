@@ -12,8 +12,8 @@ namespace drover {
 
 /// Borrows a stopped thread: while this object lives, `call` makes the thread execute system
 /// calls; when it ends, registers, extended state and signal mask are again what they were
-/// and the thread is stopped as before. Signals stay pending meanwhile; a SIGSTOP that gets
-/// through is kept and `stop_signal_held` tells of it.
+/// and the thread is stopped as before. Signals stay pending meanwhile; a SIGSTOP, which cannot
+/// be blocked, is sent again at the end.
 class Injection {
  public:
   /// How a call is driven.
@@ -41,7 +41,6 @@ class Injection {
 
   /// Gives the thread back now, and says if that failed.
   Status end();
-  bool stop_signal_held() const { return stop_held_; }
 
  private:
   Injection(const TracedThread& thread, Site site, ForeignAddress at, ForeignAddress frame)
