@@ -396,9 +396,8 @@ Status HomeServer::on_exit(const ExitMessage& message) {
   ++counters_->calls[SYS_exit_group].served;
   DROVER_CHECK(thread_->start(request));
   while (thread_->state() == HollowThread::State::kCalling) {
-    DROVER_CHECK(thread_->look());
+    DROVER_CHECK(thread_->await_stop());
     if (thread_->take_signal()) DROVER_CHECK(thread_->go_on());
-    if (thread_->state() == HollowThread::State::kCalling) usleep(50);
   }
   return ended();
 }
