@@ -13,8 +13,6 @@ using Clock = std::chrono::steady_clock;
 /// For what the clocks and timers of two nodes may differ by.
 constexpr std::chrono::seconds kMargin{1};
 
-std::uint16_t type(FrameType t) { return static_cast<std::uint16_t>(t); }
-
 }  // namespace
 
 void end_body(SecureChannel& channel, Clock::time_point committed_at,

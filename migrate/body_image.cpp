@@ -21,8 +21,6 @@ std::int64_t now_ns(clockid_t clock) {
   return std::int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec;
 }
 
-std::uint16_t type(FrameType t) { return static_cast<std::uint16_t>(t); }
-
 struct OwnOffsets {
   std::int64_t monotonic_ns = 0;
   std::int64_t boottime_ns = 0;

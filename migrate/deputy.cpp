@@ -13,6 +13,7 @@
 #include "common/fault.h"
 #include "common/log.h"
 #include "common/silence.h"
+#include "common/tls_socket.h"
 #include "migrate/body_end.h"
 #include "migrate/guest.h"
 #include "migrate/page_stream.h"
@@ -23,12 +24,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr std::chrono::seconds kHandshake{5};
 constexpr std::chrono::seconds kImagePatience{20};
-constexpr std::chrono::minutes kHopPatience{10};
-/// For an image that may be on its way from a guest that is lost: until the target says that it
-/// takes it, and from one such word to the next.
-constexpr std::chrono::seconds kFirstSignPatience{1};
-constexpr std::chrono::seconds kNextSignPatience{3};
-constexpr std::chrono::seconds kRunPatience{5};
 constexpr std::chrono::milliseconds kDeafPatience{1};
 
 const sigset_t kChildSignal = [] {
@@ -38,34 +33,17 @@ const sigset_t kChildSignal = [] {
   return set;
 }();
 
-std::uint16_t type(FrameType t) { return static_cast<std::uint16_t>(t); }
-
 std::int64_t now_ns(clockid_t clock) {
   timespec t{};
   clock_gettime(clock, &t);
   return std::int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec;
 }
 
-Error failure_of(const Frame& frame) {
-  WireReader r(frame.payload);
-  return refusal(r.text());
-}
-
-}  // namespace
-
-namespace {
-
-/// None if it has passed.
-std::chrono::milliseconds time_to(Clock::time_point deadline) {
-  const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now());
-  return std::max(left, std::chrono::milliseconds::zero());
-}
-
 /// Answers the guest's questions for home's clocks until it knows enough.
 Status tell_clocks(SecureChannel& channel, Clock::time_point deadline) {
   constexpr int kMostQuestions = 100;
   for (int i = 0; i < kMostQuestions; ++i) {
-    DROVER_TRY(const Frame frame, channel.receive_within(time_to(deadline)));
+    DROVER_TRY(const Frame frame, channel.receive_within(time_left(deadline)));
     if (frame.type == type(FrameType::kClockDone)) return {};
     if (frame.type == type(FrameType::kFailed)) return failure_of(frame);
     if (frame.type != type(FrameType::kClockAsk))
@@ -110,11 +88,11 @@ Result<SecureChannel> Deputy::open_channel(OwnedFd socket, const std::string& ke
   if (key.size() != channel_key.size()) return refusal("the channel key has a wrong length");
   std::memcpy(channel_key.data(), key.data(), key.size());
   DROVER_TRY(SecureChannel channel, SecureChannel::open(std::move(socket), ChannelRole::kDialler,
-                                                        channel_key, time_to(deadline)));
+                                                        channel_key, time_left(deadline)));
   DROVER_CHECK(notice_silence(channel.poll_fd(), kLease));
   DROVER_CHECK(
       channel.send(type(FrameType::kHello), Hello{kProtocolVersion, job_, epoch}.encode()));
-  DROVER_TRY(const Frame frame, channel.receive_within(time_to(deadline)));
+  DROVER_TRY(const Frame frame, channel.receive_within(time_left(deadline)));
   if (frame.type == type(FrameType::kFailed)) return failure_of(frame);
   if (frame.type != type(FrameType::kHello)) return refusal("the guest does not say hello");
   DROVER_TRY(const Hello hello, Hello::decode(frame.payload));
@@ -360,140 +338,6 @@ Status Deputy::take_image(HomeRebuild& rebuild, ProcessState& state) {
       }
     }
   }
-}
-
-// ---------------------------------------------------------------------------- hop
-
-void Deputy::hop(const order::Hop& order, OwnedFd socket) {
-  figures_ = {};
-  const std::string from = where_;
-  auto target = open_channel(std::move(socket), order.key(), order.epoch());
-  Status outcome = target ? hop_to(order, *target) : Status(target.error());
-  if (done_) return;
-  if (outcome) {
-    where_ = order.target();
-    epoch_ = order.epoch();
-    static_cast<void>(channel_->send(type(FrameType::kDiscard), {}));
-    static_cast<void>(channel_->close());
-    channel_.emplace(*std::move(target));
-    server_->attach(*channel_);
-    heard_ = Clock::now();
-    report_move(from, where_, outcome, "asked");
-    if (auto s = server_->end_recall(); !s) lost(s.error());
-    return;
-  }
-  const std::uint64_t epoch = std::exchange(epoch_, order.epoch());
-  report_move(from, order.target(), outcome, "asked");
-  epoch_ = epoch;
-  if (target) static_cast<void>(target->close());
-  stay(outcome.error());
-}
-
-Status Deputy::hop_to(const order::Hop& order, SecureChannel& target) {
-  DROVER_CHECK(fault_point("deputy.hop.connected"));
-  HopOrder hop_order;
-  hop_order.epoch = order.epoch();
-  hop_order.address = order.source_address();
-  if (order.source_ticket().size() != hop_order.ticket.size()) {
-    return refusal("the source ticket has a wrong length");
-  }
-  std::memcpy(hop_order.ticket.data(), order.source_ticket().data(), hop_order.ticket.size());
-  if (getentropy(hop_order.key.data(), hop_order.key.size()) != 0) {
-    return errno_error("make a channel key");
-  }
-  DROVER_CHECK(target.send(type(FrameType::kHop), hop_order.encode()));
-  DROVER_CHECK(server_->begin_recall());
-  const auto stopped_at = Clock::now();
-  DROVER_CHECK(channel_->send(type(FrameType::kHop), hop_order.encode()));
-  answer_due_ = true;
-  DROVER_CHECK(fault_point("deputy.hop.ordered"));
-  DROVER_CHECK(await_hop(target));
-  if (done_) return {};
-  DROVER_CHECK(fault_point("deputy.hop.ready"));
-  DROVER_CHECK(commit_hop(target));
-  figures_.freeze = Clock::now() - stopped_at;
-  return {};
-}
-
-// The old place hears of us all the time: if the hop fails, the process goes on there. If that is
-// lost, the image may have left it before: the target knows.
-Status Deputy::await_hop(SecureChannel& target) {
-  auto deadline = Clock::now() + kHopPatience;
-  std::optional<Error> source_gone;
-  while (Clock::now() < deadline) {
-    DROVER_TRY(const std::optional<Frame> answer, target.receive());
-    if (answer && answer->type == type(FrameType::kHeartbeat)) {
-      if (source_gone) deadline = std::max(deadline, Clock::now() + kNextSignPatience);
-      continue;
-    }
-    if (answer && answer->type == type(FrameType::kReady)) return {};
-    if (answer && answer->type == type(FrameType::kFailed)) return failure_of(*answer);
-    bool heard = answer.has_value();
-    if (!source_gone) {
-      std::optional<Error> refused;
-      const auto from_source = hear_source(refused);
-      if (done_) return {};
-      if (refused) return *refused;
-      if (from_source) {
-        heard = heard || *from_source;
-      } else {
-        source_gone = from_source.error();
-        if (answer_due_) deadline = std::min(deadline, Clock::now() + kFirstSignPatience);
-      }
-    }
-    if (heard) continue;
-    pollfd ready[] = {{target.poll_fd(), POLLIN, 0},
-                      {source_gone ? -1 : channel_->poll_fd(), POLLIN, 0}};
-    poll(ready, 2, static_cast<int>(std::min(kHeartbeatPeriod, time_to(deadline)).count()));
-  }
-  return source_gone ? *source_gone : refusal("the image did not arrive in time");
-}
-
-/// Takes a frame of the guest that was told to leave, if one is there: whether one was. An error
-/// means that the guest is lost; `refused` is why it does not leave.
-Result<bool> Deputy::hear_source(std::optional<Error>& refused) {
-  DROVER_TRY(const std::optional<Frame> frame, channel_->receive());
-  if (frame && is_answer(*frame)) {
-    heard_ = Clock::now();
-    if (frame->type == type(FrameType::kFailed)) refused = failure_of(*frame);
-    if (frame->type == type(FrameType::kImageSent)) {
-      DROVER_TRY(const auto sent, decode_record<ImageSent>(frame->payload, "image sent"));
-      figures_.bytes = sent.bytes;
-    }
-  } else if (frame && frame->type != type(FrameType::kNeedHome)) {
-    DROVER_CHECK(on_body_frame(*frame));
-  }
-  DROVER_CHECK(server_->look());
-  const auto event = server_->take_event();
-  if (event && event->kind == HomeEvent::Kind::kEnded) DROVER_CHECK(on_event(*event));
-  DROVER_CHECK(beat());
-  return frame.has_value();
-}
-
-Status Deputy::commit_hop(SecureChannel& target) {
-  bool is_over = false;
-  const auto committed_at = Clock::now();
-  const auto run = [&]() -> Status {
-    DROVER_CHECK(target.send(type(FrameType::kCommit), {}));
-    DROVER_CHECK(fault_point("deputy.hop.commit-sent"));
-    Frame answer;
-    do {
-      DROVER_TRY(answer, target.receive_within(kRunPatience));
-    } while (answer.type == type(FrameType::kHeartbeat));
-    is_over = answer.type == type(FrameType::kFailed);
-    if (is_over) return failure_of(answer);
-    if (answer.type != type(FrameType::kRunning)) return refusal("unexpected answer of the guest");
-    return fault_point("deputy.hop.running");
-  };
-  Status committed = run();
-  // It may run there all the same: only when it has ended may it go on where it was.
-  if (!committed && !is_over) end_body(target, committed_at, [this] { reassure_source(); });
-  return committed;
-}
-
-/// The old place keeps its body for as long as it hears of us, and may be needed again.
-void Deputy::reassure_source() {
-  static_cast<void>(channel_->send(type(FrameType::kHeartbeat), {}));
 }
 
 // ---------------------------------------------------------------------------- reports

@@ -21,8 +21,6 @@ constexpr std::chrono::seconds kHandshake{5};
 /// migrated tries every address of the other node.
 constexpr std::chrono::seconds kDialPatience{20};
 
-std::uint16_t type(FrameType t) { return static_cast<std::uint16_t>(t); }
-
 template <std::size_t N>
 Result<std::array<std::byte, N>> exact_bytes(const std::string& text, const char* what) {
   std::array<std::byte, N> out;

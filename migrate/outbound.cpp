@@ -32,13 +32,6 @@ using Clock = std::chrono::steady_clock;
 constexpr std::chrono::seconds kBuildPatience{60};
 constexpr std::chrono::seconds kRunPatience{5};
 
-std::uint16_t type(FrameType t) { return static_cast<std::uint16_t>(t); }
-
-Error failure_of(const Frame& frame) {
-  WireReader r(frame.payload);
-  return refusal(r.text());
-}
-
 Result<Identity> identity_of(pid_t pid, const std::string& job, const std::string& home) {
   DROVER_TRY(const std::string status, read_proc_file("/proc/" + std::to_string(pid) + "/status"));
   Identity identity;

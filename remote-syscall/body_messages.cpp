@@ -2,6 +2,11 @@
 
 namespace drover {
 
+Error failure_of(const Frame& frame) {
+  WireReader r(frame.payload);
+  return refusal(r.text());
+}
+
 Bytes Hello::encode() const {
   WireWriter w;
   w.number(version);

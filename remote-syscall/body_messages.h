@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <string>
 
+#include "common/frame.h"
 #include "common/process/traced_thread.h"
 #include "common/wire.h"
 
@@ -54,6 +55,12 @@ enum class FrameType : std::uint16_t {
   kMaskSet,    // deputy: the answer to a kMask that wants one
   kNeedHome,   // guest: the thread is at a call that only home can execute
 };
+
+/// As it stands in the head of a frame.
+constexpr std::uint16_t type(FrameType t) { return static_cast<std::uint16_t>(t); }
+
+/// What a kFailed says.
+Error failure_of(const Frame& frame);
 
 /// The action for a signal as the kernel keeps it (struct sigaction of rt_sigaction(2)).
 struct KernelSigaction {

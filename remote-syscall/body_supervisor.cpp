@@ -8,20 +8,19 @@
 #include <cstdlib>
 
 #include "common/process/memory_map.h"
-#include "common/process/short_write.h"
-#include "common/process/timed_wait.h"
+#include "remote-syscall/disturbed_call.h"
 #include "remote-syscall/home_server.h"
 
 namespace drover {
 namespace {
+
+using Clock = std::chrono::steady_clock;
 
 constexpr std::uint64_t kSigDfl = 0;
 constexpr std::uint64_t kSigIgn = 1;
 constexpr int kFirstRealtime = 32;
 constexpr std::uint64_t kMaskInUcontext = 40 + 256;  // after its head and struct sigcontext
 constexpr SignalMask kUnblockable = signal_bit(SIGKILL) | signal_bit(SIGSTOP);
-
-std::uint16_t type(FrameType t) { return static_cast<std::uint16_t>(t); }
 
 /// Calls of the class kBody whose answer is P's.
 bool answered_by_p(int number) {
@@ -150,7 +149,7 @@ Status BodySupervisor::forward(const seccomp_notif& notification) {
 
 Status BodySupervisor::send_call() {
   call_.active = true;
-  call_.sent = std::chrono::steady_clock::now();
+  call_.sent = Clock::now();
   ++call_.sequence;
   WireWriter head;
   head.number(body_->home_pid);
@@ -342,13 +341,13 @@ Status BodySupervisor::on_reply(ByteView payload) {
       sleeps_at_home_ = result == kErestartRestartblock;
       DROVER_CHECK(answer(call_.notification, result));
       DROVER_CHECK(wait_frozen());
-      return ended_ ? Status{} : wait_on();
+      return ended_ ? Status{} : continue_disturbed_call(*body_, Clock::now() - call_.sent);
     case CallEnd::kCutShort:
       DROVER_CHECK(body_->thread.interrupt());
       stopping_ = true;
       DROVER_CHECK(answer(call_.notification, result));
       DROVER_CHECK(wait_frozen());
-      return ended_ ? Status{} : continue_write();
+      return ended_ ? Status{} : continue_disturbed_call(*body_, Clock::now() - call_.sent);
     case CallEnd::kInterrupted:
       return interrupted(result);
     case CallEnd::kDone:
@@ -360,51 +359,6 @@ Status BodySupervisor::on_reply(ByteView payload) {
     DROVER_CHECK(queue_signal(info));
   }
   return answer(call_.notification, result);
-}
-
-// A sleep, or a wait with a limit, that a move has cut short: it is known here how long it has
-// lasted, and goes on for the rest.
-Status BodySupervisor::wait_on() {
-  DROVER_TRY(const Registers r, body_->thread.registers());
-  if (const auto sleep = interrupted_sleep(r)) return sleep_on(r, *sleep);
-  if (!is_timed_wait(r)) return {};
-  DROVER_TRY(Injection injection,
-             Injection::begin(body_->thread, Injection::Site::kTrapping, body_->scratch));
-  DROVER_TRY(const std::int64_t now,
-             read_clock(injection, body_->memory, body_->scratch, CLOCK_MONOTONIC));
-  const auto so_far = std::chrono::steady_clock::now() - call_.sent;
-  DROVER_TRY(const Registers rest, continue_timed_wait(r, so_far, std::chrono::nanoseconds(now),
-                                                       body_->memory, injection));
-  DROVER_CHECK(injection.end());
-  return body_->thread.set_registers(rest);
-}
-
-Status BodySupervisor::sleep_on(const Registers& r, const Sleep& sleep) {
-  const auto length = body_->memory.read_record<timespec>(sleep.length);
-  if (!length) return {};
-  const auto whole =
-      std::chrono::seconds(length->tv_sec) + std::chrono::nanoseconds(length->tv_nsec);
-  const auto left = whole - (std::chrono::steady_clock::now() - call_.sent);
-  DROVER_TRY(Injection injection,
-             Injection::begin(body_->thread, Injection::Site::kTrapping, body_->scratch));
-  DROVER_TRY(const std::int64_t now,
-             read_clock(injection, body_->memory, body_->scratch, sleep.clock));
-  DROVER_TRY(const Registers rest, continue_sleep(r, sleep, std::chrono::nanoseconds(now) + left,
-                                                  body_->memory, injection));
-  DROVER_CHECK(injection.end());
-  sleeps_at_home_ = false;
-  return body_->thread.set_registers(rest);
-}
-
-Status BodySupervisor::continue_write() {
-  DROVER_TRY(const Registers r, body_->thread.registers());
-  DROVER_TRY(const bool cut_short, is_cut_short(r, body_->memory));
-  if (!cut_short) return {};
-  DROVER_TRY(Injection injection,
-             Injection::begin(body_->thread, Injection::Site::kTrapping, body_->scratch));
-  DROVER_TRY(const Registers rest, continue_short_write(r, body_->memory, injection));
-  DROVER_CHECK(injection.end());
-  return body_->thread.set_registers(rest);
 }
 
 // A handler of the program's came before the call took effect. With the signal pending in the

@@ -10,7 +10,6 @@
 #include <optional>
 #include <vector>
 
-#include "common/process/interrupted_sleep.h"
 #include "common/secure_channel.h"
 #include "remote-syscall/body.h"
 #include "remote-syscall/marshal.h"
@@ -66,9 +65,6 @@ class BodySupervisor {
   Status need_home(int call);
   Status on_reply(ByteView payload);
   Status interrupted(std::int64_t result);
-  Status continue_write();
-  Status wait_on();
-  Status sleep_on(const Registers& registers, const Sleep& sleep);
   Status deliver_under_wait_mask(const siginfo_t& info, std::int64_t result);
   Status mirror_mask(const seccomp_notif& notification);
   Status mirror_sigreturn();

@@ -1,0 +1,51 @@
+#include "remote-syscall/disturbed_call.h"
+
+#include "common/process/interrupted_sleep.h"
+#include "common/process/short_write.h"
+#include "common/process/timed_wait.h"
+
+namespace drover {
+namespace {
+
+using std::chrono::nanoseconds;
+
+/// How it goes on; nothing if the call needs no help.
+Result<std::optional<Registers>> rest_of_call(const Body& body, const Registers& r,
+                                              nanoseconds so_far, Injection& injection) {
+  const auto now = [&](clockid_t clock) {
+    return read_clock(injection, body.memory, body.scratch, clock);
+  };
+  if (const auto sleep = interrupted_sleep(r)) {
+    const auto length = body.memory.read_record<timespec>(sleep->length);
+    if (!length) return std::optional<Registers>();
+    const auto whole = std::chrono::seconds(length->tv_sec) + nanoseconds(length->tv_nsec);
+    DROVER_TRY(const std::int64_t began_again, now(sleep->clock));
+    DROVER_TRY(const Registers rest,
+               continue_sleep(r, *sleep, nanoseconds(began_again) + whole - so_far, body.memory,
+                              injection));
+    return std::optional(rest);
+  }
+  if (is_timed_wait(r)) {
+    DROVER_TRY(const std::int64_t began_again, now(CLOCK_MONOTONIC));
+    DROVER_TRY(const Registers rest,
+               continue_timed_wait(r, so_far, nanoseconds(began_again), body.memory, injection));
+    return std::optional(rest);
+  }
+  DROVER_TRY(const bool cut_short, is_cut_short(r, body.memory));
+  if (!cut_short) return std::optional<Registers>();
+  DROVER_TRY(const Registers rest, continue_short_write(r, body.memory, injection));
+  return std::optional(rest);
+}
+
+}  // namespace
+
+Status continue_disturbed_call(const Body& body, nanoseconds so_far) {
+  DROVER_TRY(const Registers r, body.thread.registers());
+  DROVER_TRY(Injection injection,
+             Injection::begin(body.thread, Injection::Site::kTrapping, body.scratch));
+  DROVER_TRY(const auto rest, rest_of_call(body, r, so_far, injection));
+  DROVER_CHECK(injection.end());
+  return rest ? body.thread.set_registers(*rest) : Status{};
+}
+
+}  // namespace drover
