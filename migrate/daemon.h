@@ -51,6 +51,9 @@ class Daemon {
                     LocalServer::Answer answer);
   void migrate_job(const PeerCredentials& who, const local::MigrateJob& request,
                    LocalServer::Answer answer);
+  static bool may_yet_register(const PeerCredentials& who, pid_t pid);
+  void migrate_job_soon(const PeerCredentials& who, const local::MigrateJob& request,
+                        LocalServer::Answer answer);
   Result<LocalServer::Replies> list_jobs(const PeerCredentials& who,
                                          const local::ListJobs& request);
   Result<LocalServer::Replies> job_details(const PeerCredentials& who, pid_t pid);
@@ -87,6 +90,8 @@ class Daemon {
   OwnedFd signals_;
   EventLoop::Hold signal_watch_;
   EventLoop::Hold membership_timer_;
+  std::map<std::uint64_t, EventLoop::Hold> postponed_;  // orders for what may yet be a job
+  std::uint64_t next_postponed_ = 0;
   std::string membership_stamp_;
 };
 

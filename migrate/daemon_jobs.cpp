@@ -3,6 +3,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <ctime>
+
 #include "common/log.h"
 #include "migrate/daemon.h"
 #include "migrate/daemon_say.h"
@@ -11,6 +13,7 @@ namespace drover {
 namespace {
 
 constexpr int kJobsInOneReply = 64;
+constexpr std::chrono::milliseconds kRegistrationPause{20};
 
 LocalServer::Replies in_packets(const std::vector<local::Job>& jobs) {
   LocalServer::Replies replies(1);
@@ -91,6 +94,8 @@ void Daemon::program_started(const PeerCredentials& who) {
 void Daemon::migrate_job(const PeerCredentials& who, const local::MigrateJob& request,
                          LocalServer::Answer answer) {
   const auto known = jobs_.discipline_of(request.pid());
+  if (!known && may_yet_register(who, request.pid()))
+    return migrate_job_soon(who, request, std::move(answer));
   // To those who may not ask, a job that is not theirs and no job at all look the same.
   const std::optional<uid_t> owner = known ? std::optional((*known)->uid) : std::nullopt;
   if (const Status may = check_verb(local_caller(who.uid, owner), Verb::kMigrateJob); !may)
@@ -104,6 +109,25 @@ void Daemon::migrate_job(const PeerCredentials& who, const local::MigrateJob& re
     local::Reply reply;
     *reply.mutable_migrated() = *moved;
     answer(LocalServer::Replies{std::move(reply)});
+  });
+}
+
+/// The shell tells the pid of `mosrun PROGRAM &` before mosrun has said a word.
+bool Daemon::may_yet_register(const PeerCredentials& who, pid_t pid) {
+  const auto process = read_process(pid);
+  if (!process || (who.uid != 0 && who.uid != process->uids[0])) return false;
+  timespec now{};
+  ::clock_gettime(CLOCK_BOOTTIME, &now);
+  const auto ticks = static_cast<std::uint64_t>(::sysconf(_SC_CLK_TCK));
+  return process->start_ticks + ticks > static_cast<std::uint64_t>(now.tv_sec) * ticks;
+}
+
+void Daemon::migrate_job_soon(const PeerCredentials& who, const local::MigrateJob& request,
+                              LocalServer::Answer answer) {
+  const std::uint64_t id = next_postponed_++;
+  postponed_[id] = loop_->after(kRegistrationPause, [this, who, request, answer, id] {
+    migrate_job(who, request, answer);
+    postponed_.erase(id);
   });
 }
 

@@ -101,3 +101,21 @@ def test_a_program_that_becomes_another_all_the_time_may_be_moved(fault_lab):
     lines = job.stdout.read().splitlines()
     assert lines == [str(n) for n in range(401)]
     assert job.wait(timeout=5) == 0 and moved > 5
+
+
+def test_a_program_that_was_just_started_may_be_moved_at_once(fault_lab):
+    """As a shell's user would: mosrun PROGRAM & mosmigrate $! NODE."""
+    fault_lab.prepare({})
+    script = """for i in 1 2 3 4 5 6 7 8 9 10; do
+      mosrun sleep 0.3 & mosmigrate $! n2 || exit 1
+      wait $! || exit 2
+    done"""
+    done = fault_lab.lab.exec("n1", ["sh", "-c", script], check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_is_no_job_is_said_to_be_none(fault_lab):
+    fault_lab.prepare({})
+    script = "sleep 5 & mosmigrate $! n2; echo $?; kill $!"
+    done = fault_lab.lab.exec("n1", ["sh", "-c", script], check=False)
+    assert done.stdout == "1\n" and "is not a Drover job" in done.stderr
