@@ -117,17 +117,20 @@ class Job:
 
 
 def job_entry(lab, pid):
-    """The job as `mosps` shows it, also for a while after its end."""
-    shown = lab.exec(
-        HOME_NODE,
-        [str(BUILD / "bin" / "mosps"), "--json", "--ended"],
-        check=False,
-        timeout=MOVE_TIMEOUT_S,
-    )
-    if shown.returncode != 0:
-        return None
-    jobs = [job for job in json.loads(text_of(shown.stdout)) if job.get("pid") == pid]
-    return jobs[-1] if jobs else None
+    """The job as `mosps` shows it after its end, of which its node hears in its own time."""
+    for _ in range(50):
+        shown = lab.exec(
+            HOME_NODE,
+            [str(BUILD / "bin" / "mosps"), "--json", "--ended"],
+            check=False,
+            timeout=MOVE_TIMEOUT_S,
+        )
+        jobs = json.loads(text_of(shown.stdout)) if shown.returncode == 0 else []
+        ended = [job for job in jobs if job.get("pid") == pid]
+        if ended:
+            return ended[-1]
+        time.sleep(0.1)
+    return None
 
 
 def move(lab, pid, target):
