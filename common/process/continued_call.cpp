@@ -11,7 +11,7 @@ namespace drover {
 namespace {
 
 // A page that says what this is, then those for the calls.
-constexpr std::uint64_t kCallPages = 16;
+constexpr std::uint64_t kCallPages = 128;
 constexpr std::uint64_t kSize = (1 + kCallPages) * kPageSize;
 constexpr std::array<char, 16> kMagic = {'d', 'r', 'o', 'v', 'e', 'r', ' ', 'c',
                                          'a', 'l', 'l', 's', ' ', 'v', '1', 0};

@@ -24,7 +24,8 @@ struct ContinuationPage {
 };
 
 /// The page for a call that a thread with these registers is in. Makes the mapping if the process
-/// has none yet. Pages are used in turn; sixteen calls later one is used again.
+/// has none yet. Pages are used in turn, so one is used again only 128 calls later: a call that is
+/// continued for that long is one that a signal handler runs in, which is itself moved as often.
 Result<ContinuationPage> continuation_page(const Registers& registers, const ForeignMemory& memory,
                                            Injection& injection);
 
