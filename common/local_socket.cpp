@@ -138,7 +138,7 @@ Status LocalSocket::send(ByteView data, std::span<const int> fds, milliseconds t
   }
 }
 
-Result<std::optional<Packet>> LocalSocket::receive(milliseconds timeout) {
+Result<std::optional<Packet>> LocalSocket::receive(milliseconds timeout, std::size_t most_fds) {
   ssize_t size;
   // MSG_TRUNC with MSG_PEEK gives the length of the packet (recv(2)), and EOF gives 0.
   while ((size = ::recv(fd(), nullptr, 0, MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT)) < 0) {
@@ -156,8 +156,10 @@ Result<std::optional<Packet>> LocalSocket::receive(milliseconds timeout) {
   msghdr message{};
   message.msg_iov = &part;
   message.msg_iovlen = 1;
-  message.msg_control = control.bytes;
-  message.msg_controllen = sizeof control.bytes;
+  if (most_fds > 0) {
+    message.msg_control = control.bytes;
+    message.msg_controllen = CMSG_LEN(std::min(most_fds, kMaxPacketFds) * sizeof(int));
+  }
   do {
     size = ::recvmsg(fd(), &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
   } while (size < 0 && (errno == EINTR || errno == ECONNRESET));

@@ -16,8 +16,8 @@ namespace {
 enum Operation : std::uint8_t { kFind = 1, kAdopt = 2 };
 enum Outcome : std::uint8_t { kNothing = 0, kHere = 1, kFailed = 2 };
 
-/// How long a guest waits: the cache may have to verify a large file first.
-constexpr std::chrono::seconds kServerPatience{20};
+/// How long a guest waits, with its home waiting for it: contents can travel instead.
+constexpr std::chrono::seconds kServerPatience{3};
 /// How long the server waits for a guest that does not take its answer.
 constexpr std::chrono::milliseconds kClientPatience{200};
 constexpr std::size_t kMaxClients = 4096;
@@ -35,7 +35,8 @@ Result<std::uint64_t> sealed_size(const OwnedFd& file) {
   return static_cast<std::uint64_t>(status.st_size);
 }
 
-Status copy_into(Filling& filling, const OwnedFd& file, std::uint64_t size) {
+/// Only what the disk has room for.
+Status copy_into(ContentCache::CacheFilling& filling, const OwnedFd& file, std::uint64_t size) {
   Bytes piece(std::min<std::uint64_t>(kPiece, size));
   for (std::uint64_t at = 0; at < size;) {
     const ssize_t n =
@@ -44,6 +45,7 @@ Status copy_into(Filling& filling, const OwnedFd& file, std::uint64_t size) {
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) return errno_error("read offered content");
     DROVER_CHECK(filling.write(at, ByteView(piece.data(), static_cast<std::size_t>(n))));
+    if (filling.in_memory()) return Error{ENOSPC, "keep content"};
     at += static_cast<std::uint64_t>(n);
   }
   return {};
@@ -129,7 +131,7 @@ struct CacheServer::Request {
 };
 
 Status CacheServer::answer_next(Client& client) {
-  auto packet = client.socket.receive(std::chrono::milliseconds(0));
+  auto packet = client.socket.receive(std::chrono::milliseconds(0), 1);
   if (packet && !*packet) return refusal("closed");
   auto request = packet ? Request::decode(**std::move(packet)) : packet.error();
   if (!request) {
@@ -161,7 +163,6 @@ Result<OwnedFd> CacheServer::adopt(const std::string& scope, const ContentKey& k
   // A second copy in memory would be of no use: the guest has one.
   if (filling->in_memory()) return Error{ENOSPC, "keep content"};
   DROVER_CHECK(copy_into(*filling, contents, size));
-  if (filling->in_memory()) return Error{ENOSPC, "keep content"};
   return filling->finish();
 }
 

@@ -65,7 +65,7 @@ void Deputies::read(const std::string& job) {
 
 /// One event; false if there is none now, or none will come.
 bool Deputies::take_packet(const std::string& job, Deputy& deputy) {
-  auto packet = deputy.spawned.socket.receive(kNoWait);
+  auto packet = deputy.spawned.socket.receive(kNoWait, 0);
   if (!packet && packet.error().code == ETIMEDOUT) return false;
   if (!packet || !*packet) {
     deputy.watch.reset();  // its exit follows

@@ -76,7 +76,7 @@ void LocalServer::read(std::uint64_t id) {
   const auto found = connections_.find(id);
   if (found == connections_.end()) return;
   Connection& connection = *found->second;
-  auto packet = connection.socket.receive(kNoWait);
+  auto packet = connection.socket.receive(kNoWait, 0);
   if (!packet && packet.error().code == ETIMEDOUT) return;
   if (!packet || !*packet) return close(id);
   const auto request = parse_local_request((*packet)->data);

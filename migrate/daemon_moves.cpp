@@ -8,6 +8,7 @@
 #include "common/fault.h"
 #include "common/log.h"
 #include "migrate/messages.h"
+#include "remote-syscall/hollow_thread.h"
 
 namespace drover {
 namespace {
@@ -361,8 +362,11 @@ void Moves::deputy_died(const JobPtr& job, const std::string& how, const JobStde
   const auto found = moves_.find(job->id);
   const MovePtr move = found == moves_.end() ? nullptr : found->second;
   const auto process = read_process(job->pid);
-  const bool alive = process && process->start_ticks == job->start_ticks && process->state != 'Z' &&
-                     process->state != 'X';
+  // One that is being killed may take its time about it, in a wait that nothing interrupts.
+  const auto pending = pending_signals(job->pid);
+  const bool dying = pending && (*pending & signal_bit(SIGKILL)) != 0;
+  const bool alive = process && process->start_ticks == job->start_ticks && !dying &&
+                     process->state != 'Z' && process->state != 'X';
   if (alive) {
     job->state = JobState::kHome;
     job->where = context_.settings.node;

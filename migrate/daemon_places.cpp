@@ -17,6 +17,7 @@
 namespace drover {
 namespace {
 
+constexpr std::size_t kLongestState = 16;
 constexpr std::chrono::milliseconds kNoWait{0};
 constexpr std::chrono::seconds kTermPatience{3};
 constexpr std::chrono::milliseconds kCleanUpPause{200};
@@ -142,7 +143,10 @@ Result<std::unique_ptr<GuestPlaces::Place>> GuestPlaces::start_guest(const Place
   if (!group.shortfall().empty())
     log_warn("{}: runs without a CPU weight: {}", describe(key), group.shortfall());
   auto guest = spawn_guest(context_.settings.spawn, uid, group.join_files());
-  if (!guest) return guest.error().within("cannot start a guest");
+  if (!guest) {
+    group.remove();
+    return guest.error().within("cannot start a guest");
+  }
   auto place = std::make_unique<Place>(std::move(group), *std::move(guest));
   place->outer_uid = uid;
   place->last.set_state("prepared");
@@ -248,10 +252,11 @@ void GuestPlaces::guest_says(const PlaceKey& key) {
   const auto found = places_.find(key);
   if (found == places_.end()) return;
   Place& place = *found->second;
-  auto packet = place.guest.socket.receive(kNoWait);
+  auto packet = place.guest.socket.receive(kNoWait, 0);
   if (!packet && packet.error().code == ETIMEDOUT) return;
   if (!packet || !*packet) {
     place.watch.reset();  // it is about to end; if not, it is made to
+    if (place.ending) return;
     place.expiry = context_.loop.after(kTermPatience,
                                        [this, key] { end_guest(key, "it has closed its socket"); });
     return;
@@ -267,6 +272,7 @@ void GuestPlaces::handle_event(const PlaceKey& key, Place& place, const order::G
       return dial_for(key, event.dial());
     case order::GuestEvent::kState: {
       place.last = event.state();
+      place.last.set_state(place.last.state().substr(0, kLongestState));
       place.last.set_rss_bytes(bodies_rss(place.guest.pid, place.outer_uid));
       peer::PeerMessage message;
       peer::BodyState& state = *message.mutable_body_state();
@@ -293,14 +299,18 @@ void GuestPlaces::dial_for(const PlaceKey& key, const order::Dial& dial) {
     give_socket(key, true, dial.ticket(), refusal(why));
   };
   if (!ticket) return refuse(ticket.error().message());
+  Place& place = *places_.at(key);
+  if (!place.used || place.ending || place.dialling) return refuse("has no reason to");
   for (const Member& member : context_.membership->members()) {
     if (member.revoked) continue;
     for (const NodeAddress& address : member.addresses)
-      if (format_data_address(address) == dial.address())
+      if (format_data_address(address) == dial.address()) {
+        place.dialling = true;
         return dialler_.dial({address}, {Preamble::Kind::kBodyChannel, *ticket},
                              [this, key, ticket = dial.ticket()](Result<OwnedFd> socket) {
                                give_socket(key, true, ticket, std::move(socket));
                              });
+      }
   }
   refuse("is no member's data address");
 }
@@ -309,6 +319,7 @@ void GuestPlaces::give_socket(const PlaceKey& key, bool dialled, const std::stri
                               Result<OwnedFd> socket) {
   const auto found = places_.find(key);
   if (found == places_.end()) return;
+  if (dialled) found->second->dialling = false;
   order::GuestOrder order;
   order::GuestSocket& answer = dialled ? *order.mutable_dialled() : *order.mutable_accepted();
   answer.set_ticket(ticket);
@@ -344,7 +355,7 @@ void GuestPlaces::guest_gone(const PlaceKey& key, int wait_status) {
     log_info("{}: has gone, status {}", describe(key), WEXITSTATUS(wait_status));
   // What it said last is still in the socket.
   while (found->second->watch.active()) {
-    auto packet = found->second->guest.socket.receive(kNoWait);
+    auto packet = found->second->guest.socket.receive(kNoWait, 0);
     if (!packet || !*packet) break;
     if (const auto event = decode_message<order::GuestEvent>((*packet)->data, "guest"))
       if (!event->has_dial()) handle_event(key, *found->second, *event);

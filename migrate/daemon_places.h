@@ -87,6 +87,7 @@ class GuestPlaces {
     EventLoop::Hold expiry;
     bool used = false;
     bool ending = false;
+    bool dialling = false;
     order::GuestState last;
   };
   struct TicketOwner {

@@ -136,7 +136,8 @@ Status Deputy::serve() {
 }
 
 Status Deputy::wait_for_anything(int children) {
-  const auto timeout = server_->resting_deaf() ? kDeafPatience : kHeartbeatPeriod;
+  auto timeout = server_->resting_deaf() ? kDeafPatience : kHeartbeatPeriod;
+  if (more_frames_) timeout = {};
   pollfd ready[] = {{channel_->poll_fd(), POLLIN, 0},
                     {control_open_ ? control_.fd() : -1, POLLIN, 0},
                     {children, POLLIN, 0}};
@@ -165,8 +166,10 @@ Status Deputy::beat() {
 }
 
 Status Deputy::serve_body_frames() {
-  while (!done_) {
+  constexpr int kMostInATurn = 64;
+  for (int i = 0; i < kMostInATurn && !done_; ++i) {
     DROVER_TRY(const std::optional<Frame> frame, channel_->receive());
+    more_frames_ = frame.has_value();
     if (!frame) return {};
     DROVER_CHECK(on_body_frame(*frame));
     if (const auto event = server_->take_event()) DROVER_CHECK(on_event(*event));
@@ -221,7 +224,8 @@ Status Deputy::on_order() {
 
 void Deputy::come_home(const std::string& reason, const std::optional<siginfo_t>& raise) {
   if (reason != "asked") move_began_ = Clock::now();
-  const Status outcome = rebuild_at_home(raise);
+  if (raise) to_raise_ = raise;  // kept for the next time if this one fails
+  const Status outcome = rebuild_at_home();
   if (done_) return;  // it ended before it could be stopped
   report_move(where_, "home", outcome, reason);
   if (!outcome) {
@@ -269,9 +273,11 @@ bool Deputy::is_answer(const Frame& frame) {
   return true;
 }
 
-Status Deputy::rebuild_at_home(const std::optional<siginfo_t>& raise) {
+Status Deputy::rebuild_at_home() {
   figures_ = {};
   DROVER_CHECK(server_->begin_recall());
+  const auto event = server_->take_event();
+  if (event && event->kind == HomeEvent::Kind::kEnded) return on_event(*event);
   DROVER_CHECK(fault_point("deputy.home.call-settled"));
   const auto stopped_at = Clock::now();
   DROVER_CHECK(channel_->send(type(FrameType::kRecall), {}));
@@ -285,8 +291,8 @@ Status Deputy::rebuild_at_home(const std::optional<siginfo_t>& raise) {
   if (done_) return {};
   DROVER_CHECK(fault_point("deputy.home.pages-taken"));
   std::vector<siginfo_t> signals = state.undelivered;
-  for (const siginfo_t& info : server_->take_untold()) signals.push_back(info);
-  if (raise) signals.push_back(*raise);
+  for (const siginfo_t& info : server_->untold()) signals.push_back(info);
+  if (to_raise_) signals.push_back(*to_raise_);
   DROVER_CHECK(rebuild.load(state, signals));
   DROVER_CHECK(fault_point("deputy.home.loaded"));
   DROVER_CHECK(rebuild.finish(state));

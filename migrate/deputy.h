@@ -35,7 +35,7 @@ class Deputy {
 
   /// Brings the process home. A failure leaves it where it is, unless nothing is left there.
   void come_home(const std::string& reason, const std::optional<siginfo_t>& raise);
-  Status rebuild_at_home(const std::optional<siginfo_t>& raise);
+  Status rebuild_at_home();
   Status take_image(HomeRebuild& rebuild, ProcessState& state);
   void hop(const order::Hop& order, OwnedFd socket);
   Status hop_to(const order::Hop& order, SecureChannel& target);
@@ -61,7 +61,9 @@ class Deputy {
   bool control_open_ = true;
   pid_t pid_ = -1;
   bool committed_ = false;
-  bool answer_due_ = false;  // of a guest that was told to leave
+  std::optional<siginfo_t> to_raise_;  // a signal that P is to get once it is home
+  bool more_frames_ = false;           // of the body, already received
+  bool answer_due_ = false;            // of a guest that was told to leave
   std::string home_node_;
   std::string job_;
   std::string where_;

@@ -62,6 +62,8 @@ Status Deputy::hop_to(const order::Hop& order, SecureChannel& target) {
   }
   DROVER_CHECK(target.send(type(FrameType::kHop), hop_order.encode()));
   DROVER_CHECK(server_->begin_recall());
+  const auto event = server_->take_event();
+  if (event && event->kind == HomeEvent::Kind::kEnded) return on_event(*event);
   const auto stopped_at = Clock::now();
   DROVER_CHECK(channel_->send(type(FrameType::kHop), hop_order.encode()));
   answer_due_ = true;
@@ -137,7 +139,7 @@ Status Deputy::commit_hop(SecureChannel& target) {
     DROVER_CHECK(fault_point("deputy.hop.commit-sent"));
     Frame answer;
     do {
-      DROVER_TRY(answer, target.receive_within(kRunPatience));
+      DROVER_TRY(answer, target.receive_within(time_left(committed_at + kRunPatience)));
     } while (answer.type == type(FrameType::kHeartbeat));
     is_over = answer.type == type(FrameType::kFailed);
     if (is_over) return failure_of(answer);

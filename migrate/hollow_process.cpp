@@ -17,6 +17,8 @@ namespace drover {
 namespace {
 
 constexpr int kMadvDontneedLocked = 24;  // Linux 5.18
+constexpr SignalMask kStopSignals =
+    signal_bit(SIGSTOP) | signal_bit(SIGTSTP) | signal_bit(SIGTTIN) | signal_bit(SIGTTOU);
 constexpr std::uint64_t kDropPiece = 16 << 20;
 
 template <class T>
@@ -226,6 +228,8 @@ Status HomeRebuild::requeue_in_order(Injection& injection, const std::vector<sig
   SignalMask taken = 0;
   for (const siginfo_t& info : signals) taken |= signal_bit(info.si_signo);
   if (taken == 0) return {};
+  // To send a stop takes a SIGCONT back.
+  if ((taken & kStopSignals) != 0) taken |= signal_bit(SIGCONT);
   struct {
     SignalMask set;
     timespec at_once;

@@ -216,7 +216,8 @@ Result<bool> Outbound::settle_interrupted_call() {
       (result == -EINTR && returns_eintr_unhandled(static_cast<int>(call)));
   if (!begun_anew) return true;
   r.rax = static_cast<std::uint64_t>(kErestartnointr);
-  DROVER_TRY(const bool known, is_timed_wait(r) ? is_continued(r, process_->memory) : false);
+  const bool timed = is_timed_wait(r) && shares_our_clocks(pid_);
+  DROVER_TRY(const bool known, timed ? is_continued(r, process_->memory) : false);
   if (known) {
     DROVER_TRY(r, rest_of_wait(r));
   }
@@ -252,8 +253,7 @@ Result<bool> Outbound::continue_sleep(const Registers& registers) {
   DROVER_TRY(const auto left, process_->memory.read_record<timespec>(sleep->left));
   timespec now{};
   clock_gettime(sleep->clock, &now);
-  const auto until = std::chrono::seconds(now.tv_sec + left.tv_sec) +
-                     std::chrono::nanoseconds(now.tv_nsec + left.tv_nsec);
+  const auto until = bounded(now) + bounded(left);
   DROVER_TRY(Injection injection, inject_by_vdso());
   DROVER_TRY(const Registers rest,
              drover::continue_sleep(registers, *sleep, until, process_->memory, injection));

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "common/log.h"
 #include "common/process/memory_map.h"
 #include "remote-syscall/disturbed_call.h"
 #include "remote-syscall/home_server.h"
@@ -67,13 +68,13 @@ Status BodySupervisor::run() {
   // What has not been turned into a plain restart when it was frozen is for a handler to come.
   const auto result = static_cast<std::int64_t>(r.rax);
   restart_from_home_ = is_restart(result) && result != kErestartnointr;
-  DROVER_CHECK(body_->thread.resume());
+  // Before it runs: what they interrupt is the call that it was stopped in.
   while (!arrived_.empty()) {
     const siginfo_t info = arrived_.front();
     arrived_.pop_front();
     DROVER_CHECK(queue_signal(info));
   }
-  return {};
+  return body_->thread.resume();
 }
 
 Status BodySupervisor::on_notification() {
@@ -341,13 +342,13 @@ Status BodySupervisor::on_reply(ByteView payload) {
       sleeps_at_home_ = result == kErestartRestartblock;
       DROVER_CHECK(answer(call_.notification, result));
       DROVER_CHECK(wait_frozen());
-      return ended_ ? Status{} : continue_disturbed_call(*body_, Clock::now() - call_.sent);
+      return ended_ ? Status{} : go_on_later();
     case CallEnd::kCutShort:
       DROVER_CHECK(body_->thread.interrupt());
       stopping_ = true;
       DROVER_CHECK(answer(call_.notification, result));
       DROVER_CHECK(wait_frozen());
-      return ended_ ? Status{} : continue_disturbed_call(*body_, Clock::now() - call_.sent);
+      return ended_ ? Status{} : go_on_later();
     case CallEnd::kInterrupted:
       return interrupted(result);
     case CallEnd::kDone:
@@ -361,12 +362,19 @@ Status BodySupervisor::on_reply(ByteView payload) {
   return answer(call_.notification, result);
 }
 
+// Without help it is made again, longer than it would have been, or shows as a short write: no
+// reason to lose the process.
+Status BodySupervisor::go_on_later() {
+  const Status continued = continue_disturbed_call(*body_, Clock::now() - call_.sent);
+  if (!continued) log_warn("a disturbed call: {}", continued.error().message());
+  return {};
+}
+
 // A handler of the program's came before the call took effect. With the signal pending in the
 // body, the kernel there turns the restart code into EINTR or a restart, as the handler says.
 Status BodySupervisor::interrupted(std::int64_t result) {
   const bool waits_under_mask = has_wait_mask(call_.request.number);
   bool delivered = false;
-  restart_from_home_ = true;
   DROVER_TRY(const SignalMask mask, actual_mask());
   std::optional<siginfo_t> under_wait_mask;
   while (!arrived_.empty()) {
@@ -382,11 +390,13 @@ Status BodySupervisor::interrupted(std::int64_t result) {
   }
   // Under its own mask the call would have found the signal at once.
   if (under_wait_mask) {
+    restart_from_home_ = true;
     const bool begun = result != kErestartnointr;
     return deliver_under_wait_mask(*under_wait_mask, begun ? result : kErestartnohand);
   }
   // Nothing that the body takes now: the kernel would show it the restart code itself.
   if (!delivered) return send_call();
+  restart_from_home_ = true;
   return answer(call_.notification, result);
 }
 

@@ -65,6 +65,7 @@ class BodySupervisor {
   Status need_home(int call);
   Status on_reply(ByteView payload);
   Status interrupted(std::int64_t result);
+  Status go_on_later();
   Status deliver_under_wait_mask(const siginfo_t& info, std::int64_t result);
   Status mirror_mask(const seccomp_notif& notification);
   Status mirror_sigreturn();

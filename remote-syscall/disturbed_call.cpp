@@ -1,5 +1,6 @@
 #include "remote-syscall/disturbed_call.h"
 
+#include "common/process/continued_call.h"
 #include "common/process/interrupted_sleep.h"
 #include "common/process/short_write.h"
 #include "common/process/timed_wait.h"
@@ -16,13 +17,14 @@ Result<std::optional<Registers>> rest_of_call(const Body& body, const Registers&
     return read_clock(injection, body.memory, body.scratch, clock);
   };
   if (const auto sleep = interrupted_sleep(r)) {
-    const auto length = body.memory.read_record<timespec>(sleep->length);
-    if (!length) return std::optional<Registers>();
-    const auto whole = std::chrono::seconds(length->tv_sec) + nanoseconds(length->tv_nsec);
+    // What home has told to be left may stand where the length stood.
+    const bool told = !sleep->left.is_null();
+    const auto time = body.memory.read_record<timespec>(told ? sleep->left : sleep->length);
+    if (!time) return std::optional<Registers>();
+    const nanoseconds left = told ? bounded(*time) : bounded(*time) - so_far;
     DROVER_TRY(const std::int64_t began_again, now(sleep->clock));
     DROVER_TRY(const Registers rest,
-               continue_sleep(r, *sleep, nanoseconds(began_again) + whole - so_far, body.memory,
-                              injection));
+               continue_sleep(r, *sleep, nanoseconds(began_again) + left, body.memory, injection));
     return std::optional(rest);
   }
   if (is_timed_wait(r)) {

@@ -8,16 +8,6 @@
 
 namespace drover {
 
-Result<SignalMask> pending_signals(pid_t pid) {
-  DROVER_TRY(const std::string status, read_proc_file("/proc/" + std::to_string(pid) + "/status"));
-  SignalMask pending = 0;
-  for (const char* key : {"\nSigPnd:", "\nShdPnd:"}) {
-    const auto at = status.find(key);
-    if (at != std::string::npos) pending |= std::strtoull(status.c_str() + at + 8, nullptr, 16);
-  }
-  return pending;
-}
-
 bool has_ended(pid_t pid) {
   const auto status = read_proc_file("/proc/" + std::to_string(pid) + "/status");
   return !status || status->find("\nVmSize:") == std::string::npos;

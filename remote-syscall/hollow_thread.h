@@ -13,9 +13,6 @@
 
 namespace drover {
 
-/// The signals that wait for a process of one thread (/proc/PID/status).
-Result<SignalMask> pending_signals(pid_t pid);
-
 /// Whether a process has ended, or is about to: its memory is gone.
 bool has_ended(pid_t pid);
 

@@ -61,6 +61,7 @@ class HomeServer {
 
   std::optional<HomeEvent> take_event();
   /// Signals taken from P that the body has not been told of.
+  const std::vector<siginfo_t>& untold() const { return untold_; }
   std::vector<siginfo_t> take_untold() { return std::exchange(untold_, {}); }
   const std::array<KernelSigaction, kSignalCount>& actions() const { return actions_; }
 

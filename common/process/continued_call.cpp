@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
+#include <algorithm>
 #include <string>
 
 #include "common/process/memory_map.h"
@@ -61,6 +62,12 @@ Result<ContinuationPage> continuation_page(const Registers& registers, const For
   ++head.used;
   DROVER_CHECK(memory.write_record(mapping, head));
   return ContinuationPage{page, false};
+}
+
+std::chrono::nanoseconds bounded(const timespec& time) {
+  constexpr std::time_t kMostSeconds = std::time_t{1} << 32;
+  return std::chrono::seconds(std::min(time.tv_sec, kMostSeconds)) +
+         std::chrono::nanoseconds(time.tv_nsec);
 }
 
 Result<bool> is_continued(const Registers& registers, const ForeignMemory& memory) {

@@ -4,6 +4,9 @@
 // then on: it needs no tracer, and moves like the rest of its memory.
 #pragma once
 
+#include <chrono>
+#include <ctime>
+
 #include "common/process/injection.h"
 
 namespace drover {
@@ -28,6 +31,9 @@ struct ContinuationPage {
 /// continued for that long is one that a signal handler runs in, which is itself moved as often.
 Result<ContinuationPage> continuation_page(const Registers& registers, const ForeignMemory& memory,
                                            Injection& injection);
+
+/// A length of time that the program gave, at most some centuries: sums of it do not overflow.
+std::chrono::nanoseconds bounded(const timespec& time);
 
 /// Whether a thread with these registers is in a call that is being continued already.
 Result<bool> is_continued(const Registers& registers, const ForeignMemory& memory);

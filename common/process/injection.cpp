@@ -137,16 +137,23 @@ Status Injection::settle() {
   }
 }
 
+// A SIGCONT that waits came later, and would be taken back by another stop.
+Status Injection::stop_again() const {
+  DROVER_TRY(const SignalMask pending, pending_signals(thread_->tid()));
+  if ((pending & signal_bit(SIGCONT)) != 0) return {};
+  if (syscall(SYS_tkill, thread_->tid(), SIGSTOP) != 0) {
+    return errno_error("send the process the stop that came meanwhile");
+  }
+  return {};
+}
+
 Status Injection::end() {
   if (!active_) return {};
   active_ = false;
   if (site_ != Site::kTrapping) DROVER_CHECK(settle());
   DROVER_CHECK(thread_->set_registers(saved_));
   DROVER_CHECK(thread_->set_signal_mask(mask_));
-  if (std::exchange(stop_held_, false) && syscall(SYS_tkill, thread_->tid(), SIGSTOP) != 0) {
-    return errno_error("send the process the stop that came meanwhile");
-  }
-  return {};
+  return std::exchange(stop_held_, false) ? stop_again() : Status{};
 }
 
 }  // namespace drover

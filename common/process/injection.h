@@ -48,6 +48,7 @@ class Injection {
   Result<std::int64_t> run_once(const Registers& start);
   Status to_next_syscall_stop();
   Status settle();
+  Status stop_again() const;
 
   const TracedThread* thread_;
   Site site_;

@@ -61,7 +61,7 @@ Result<nanoseconds> length_of(const Registers& r, const Limit& limit, const Fore
     return nanoseconds(milliseconds(static_cast<std::int32_t>(r.*limit.argument)));
   }
   DROVER_TRY(const auto given, memory.read_record<timespec>(ForeignAddress(r.*limit.argument)));
-  return seconds(given.tv_sec) + nanoseconds(given.tv_nsec);
+  return bounded(given);
 }
 
 }  // namespace

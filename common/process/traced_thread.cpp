@@ -6,6 +6,10 @@
 #include <sys/uio.h>
 #include <sys/wait.h>
 
+#include <cstdlib>
+
+#include "common/process/memory_map.h"
+
 namespace drover {
 namespace {
 
@@ -177,6 +181,16 @@ Status TracedThread::listen() const { return request(PTRACE_LISTEN, "listen to",
 
 Status TracedThread::detach(int signal) {
   return request(PTRACE_DETACH, "detach from", 0, static_cast<std::uintptr_t>(signal));
+}
+
+Result<SignalMask> pending_signals(pid_t pid) {
+  DROVER_TRY(const std::string status, read_proc_file("/proc/" + std::to_string(pid) + "/status"));
+  SignalMask pending = 0;
+  for (const char* key : {"\nSigPnd:", "\nShdPnd:"}) {
+    const auto at = status.find(key);
+    if (at != std::string::npos) pending |= std::strtoull(status.c_str() + at + 8, nullptr, 16);
+  }
+  return pending;
 }
 
 }  // namespace drover

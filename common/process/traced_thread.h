@@ -111,4 +111,7 @@ class TracedThread {
   pid_t tid_ = -1;
 };
 
+/// The signals that wait for a process of one thread (/proc/PID/status).
+Result<SignalMask> pending_signals(pid_t pid);
+
 }  // namespace drover
