@@ -1,6 +1,6 @@
 // Waits with a limit of time that are made again after a stop of ours: for what is left of the
-// limit only. Those whose limit the kernel itself counts down in memory (select(2), ppoll(2)), or
-// that last until a point in time, need none of this.
+// limit only. Not those whose limit the kernel itself counts down in memory (select(2), ppoll(2)),
+// and those that last until a point in time need none of this.
 #pragma once
 
 #include <chrono>

@@ -12,7 +12,7 @@ import pytest
 
 from lab import wait_until
 
-# It says so; the line that it is told is written where no write comes back for now; then it ends.
+# Says its pid, writes the line that it is told to the frozen file system, and ends after one more.
 JOB = 'echo $$; read line; echo "$line" >/stuck/file; echo done; read line'
 
 

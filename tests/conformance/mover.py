@@ -28,7 +28,7 @@ def text_of(data):
 
 @dataclass
 class MovedRun:
-    """How a run with moves went. `job` is the job's entry in `mosps --json --all`, or None."""
+    """How a run with moves went. `job` is the job's entry in `mosps --json --ended`, or None."""
 
     outcome: Outcome
     job: dict
