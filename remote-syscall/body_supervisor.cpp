@@ -62,18 +62,13 @@ class BodyWriter final : public MemoryWriter {
 
 Status BodySupervisor::run() {
   frozen_ = false;
-  asked_home_ = false;
   DROVER_TRY(const Registers r, body_->thread.registers());
   sleeps_at_home_ = static_cast<std::int64_t>(r.rax) == kErestartRestartblock;
   // What has not been turned into a plain restart when it was frozen is for a handler to come.
   const auto result = static_cast<std::int64_t>(r.rax);
   restart_from_home_ = is_restart(result) && result != kErestartnointr;
   // Before it runs: what they interrupt is the call that it was stopped in.
-  while (!arrived_.empty()) {
-    const siginfo_t info = arrived_.front();
-    arrived_.pop_front();
-    DROVER_CHECK(queue_signal(info));
-  }
+  DROVER_CHECK(queue_arrived());
   return body_->thread.resume();
 }
 
@@ -187,11 +182,9 @@ Status BodySupervisor::need_home(int call) {
   message.call = call;
   // Stopped first, then answered: it gets no further than the call, which starts anew at home.
   DROVER_CHECK(body_->thread.interrupt());
-  stopping_ = true;
   DROVER_CHECK(answer(call_.notification, kErestartnointr));
   DROVER_CHECK(wait_frozen());
   if (ended_) return {};
-  asked_home_ = true;
   return channel_->send(type(FrameType::kNeedHome), encode_record(message));
 }
 
@@ -226,11 +219,7 @@ Status BodySupervisor::await_mask_or_let_through(std::uint64_t id) {
 Status BodySupervisor::on_mask_set() {
   if (!awaits_mask_) return refusal("an answer to no change of the signal mask");
   awaits_mask_ = false;
-  while (!arrived_.empty()) {
-    const siginfo_t info = arrived_.front();
-    arrived_.pop_front();
-    DROVER_CHECK(queue_signal(info));
-  }
+  DROVER_CHECK(queue_arrived());
   return let_through(call_.notification);
 }
 
@@ -337,15 +326,9 @@ Status BodySupervisor::on_reply(ByteView payload) {
     case CallEnd::kGoHome:
       return need_home(call_.request.number);
     case CallEnd::kNotStarted:
-      DROVER_CHECK(body_->thread.interrupt());
-      stopping_ = true;
-      sleeps_at_home_ = result == kErestartRestartblock;
-      DROVER_CHECK(answer(call_.notification, result));
-      DROVER_CHECK(wait_frozen());
-      return ended_ ? Status{} : go_on_later();
     case CallEnd::kCutShort:
       DROVER_CHECK(body_->thread.interrupt());
-      stopping_ = true;
+      sleeps_at_home_ = result == kErestartRestartblock;
       DROVER_CHECK(answer(call_.notification, result));
       DROVER_CHECK(wait_frozen());
       return ended_ ? Status{} : go_on_later();
@@ -354,11 +337,7 @@ Status BodySupervisor::on_reply(ByteView payload) {
     case CallEnd::kDone:
       break;
   }
-  while (!arrived_.empty()) {
-    const siginfo_t info = arrived_.front();
-    arrived_.pop_front();
-    DROVER_CHECK(queue_signal(info));
-  }
+  DROVER_CHECK(queue_arrived());
   return answer(call_.notification, result);
 }
 
@@ -406,7 +385,6 @@ Status BodySupervisor::interrupted(std::int64_t result) {
 Status BodySupervisor::deliver_under_wait_mask(const siginfo_t& info, std::int64_t result) {
   const TracedThread& thread = body_->thread;
   DROVER_CHECK(thread.interrupt());
-  stopping_ = true;
   DROVER_CHECK(answer(call_.notification, result));
   DROVER_CHECK(wait_frozen());
   if (ended_) return {};
@@ -432,6 +410,15 @@ Status BodySupervisor::deliver_under_wait_mask(const siginfo_t& info, std::int64
   DROVER_TRY(const SignalMask now, thread.signal_mask());
   DROVER_CHECK(thread.set_signal_mask(now | mask));
   return thread.resume();
+}
+
+Status BodySupervisor::queue_arrived() {
+  while (!arrived_.empty()) {
+    const siginfo_t info = arrived_.front();
+    arrived_.pop_front();
+    DROVER_CHECK(queue_signal(info));
+  }
+  return {};
 }
 
 Status BodySupervisor::queue_signal(const siginfo_t& info) {
@@ -503,7 +490,6 @@ Status BodySupervisor::on_signal_stop(int signal) {
     }
     // A fault of the program's own, and nobody to handle it: it dies of it at home.
     frozen_ = true;
-    asked_home_ = true;
     NeedHome message;
     message.tid = body_->home_pid;
     return channel_->send(type(FrameType::kNeedHome), encode_record(message));
@@ -524,7 +510,6 @@ Status BodySupervisor::freeze() {
     DROVER_CHECK(on_frame(frame));
   }
   if (frozen_ || ended_ || exiting_) return {};
-  stopping_ = true;
   DROVER_CHECK(body_->thread.interrupt());
   return wait_frozen();
 }
@@ -532,15 +517,11 @@ Status BodySupervisor::freeze() {
 Status BodySupervisor::wait_frozen() {
   for (;;) {
     DROVER_TRY(const Stop stop, body_->thread.wait_for_stop());
-    if (stop.gone()) {
-      stopping_ = false;
-      return gone(stop);
-    }
+    if (stop.gone()) return gone(stop);
     if (stop.kind == Stop::Kind::kInterrupt) break;
     DROVER_CHECK(on_stop(stop));
     if (frozen_) break;  // a fault: it stays where it is
   }
-  stopping_ = false;
   frozen_ = true;
   return restart_unseen_call();
 }

@@ -77,6 +77,7 @@ class BodySupervisor {
   Status answer(std::uint64_t id, std::int64_t result);
   Status let_through(std::uint64_t id);
 
+  Status queue_arrived();
   Status queue_signal(const siginfo_t& info);
   Status on_stop(const Stop& stop);
   Status on_signal_stop(int signal);
@@ -88,10 +89,8 @@ class BodySupervisor {
   SecureChannel* channel_;
   Call call_;
   bool frozen_ = true;
-  bool stopping_ = false;
   bool ended_ = false;
   bool exiting_ = false;
-  bool asked_home_ = false;
   bool awaits_mask_ = false;
   bool sleeps_at_home_ = false;     // an interrupted sleep whose rest waits in P
   std::uint32_t signals_seen_ = 0;  // told by home over this channel

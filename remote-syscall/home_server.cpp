@@ -287,7 +287,6 @@ Status HomeServer::handle_signal(const TakenSignal& signal) {
   if (ignored) {
     if (!signal.interrupted) return {};
     return signal.cancelled ? settle_call(*signal.interrupted) : thread_->go_on();
-    return {};
   }
   if (!is_default) {
     DROVER_CHECK(tell_signal(signal.info));

@@ -3,6 +3,7 @@
 #include <sys/syscall.h>
 
 #include <array>
+#include <cstddef>
 
 #include "common/process/continued_call.h"
 
@@ -54,6 +55,10 @@ constexpr std::array<unsigned char, 121> kCode = {
     // clang-format on
 };
 static_assert(ContinuationPage::kRecordOffset == 128 && sizeof(kCode) <= 128);
+static_assert(offsetof(Record, until) == 0 && offsetof(Record, first) == 16 &&
+              offsetof(Record, second) == 24 && offsetof(Record, third) == 32 &&
+              offsetof(Record, left) == 40 && offsetof(Record, fourth) == 48 &&
+              offsetof(Record, back_to) == 56);
 
 /// By which clock a sleep that lasts for a time can be made one until a point in time.
 std::optional<clockid_t> continuing_clock(std::uint64_t clock) {

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <string>
 
 #include "common/process/continued_call.h"
@@ -34,7 +35,9 @@ constexpr std::array<unsigned char, 46> kCode = {
     0x48, 0x8b, 0x0d, 0x6c, 0x00, 0x00, 0x00,  // mov rcx, [back_to], as a call leaves it
     0xff, 0xe1,                                // jmp rcx
 };
-static_assert(ContinuationPage::kRecordOffset == 128);
+static_assert(ContinuationPage::kRecordOffset == 128 && sizeof(kCode) <= 128);
+static_assert(offsetof(Record, done) == 0 && offsetof(Record, second_argument) == 8 &&
+              offsetof(Record, third_argument) == 16 && offsetof(Record, back_to) == 24);
 
 Result<std::vector<iovec>> vectors_of(const Registers& r, const ForeignMemory& memory) {
   if (r.rdx > kMostVectorsOfACall) return refusal("too many vectors");

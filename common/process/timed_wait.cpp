@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <ctime>
 
 #include "common/process/continued_call.h"
@@ -36,7 +37,10 @@ constexpr std::array<unsigned char, 46> kCode = {
     0x48, 0x8b, 0x0d, 0x7c, 0x00, 0x00, 0x00,  // mov rcx, [back_to]
     0xff, 0xe1,                                // jmp rcx
 };
-static_assert(ContinuationPage::kRecordOffset == 128);
+static_assert(ContinuationPage::kRecordOffset == 128 && sizeof(kCode) <= 128);
+static_assert(offsetof(Record, first) == 0 && offsetof(Record, second) == 8 &&
+              offsetof(Record, third) == 16 && offsetof(Record, fourth) == 24 &&
+              offsetof(Record, fifth) == 32 && offsetof(Record, back_to) == 40);
 
 /// Where a call has its limit of time: milliseconds, or the address of a struct timespec.
 struct Limit {
