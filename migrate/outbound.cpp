@@ -17,7 +17,7 @@
 #include "common/log.h"
 #include "common/process/continued_call.h"
 #include "common/process/interrupted_sleep.h"
-#include "common/process/short_write.h"
+#include "common/process/short_transfer.h"
 #include "common/process/timed_wait.h"
 #include "common/sha256.h"
 #include "migrate/body_end.h"
@@ -213,9 +213,9 @@ Result<bool> Outbound::settle_interrupted_call() {
   if (sleeps_on) return true;
   const bool begun_anew =
       (result == kErestartRestartblock && call != SYS_nanosleep && call != SYS_clock_nanosleep) ||
-      (result == -EINTR && returns_eintr_unhandled(static_cast<int>(call)));
+      (result == -EINTR && is_made_again_after_eintr(static_cast<int>(call)));
   if (!begun_anew) return true;
-  r.rax = static_cast<std::uint64_t>(kErestartnointr);
+  r.rax = static_cast<std::uint64_t>(kErestartnohand);
   const bool timed = is_timed_wait(r) && shares_our_clocks(pid_);
   DROVER_TRY(const bool known, timed ? is_continued(r, process_->memory) : false);
   if (known) {
@@ -239,9 +239,9 @@ Result<Registers> Outbound::rest_of_wait(const Registers& registers) {
 }
 
 Status Outbound::continue_write(const Registers& registers) {
-  if (!writes_wait(pid_, static_cast<int>(registers.rdi))) return {};
+  if (!transfers_wait(pid_, static_cast<int>(registers.rdi))) return {};
   DROVER_TRY(Injection injection, inject_by_vdso());
-  DROVER_TRY(const Registers rest, continue_short_write(registers, process_->memory, injection));
+  DROVER_TRY(const Registers rest, continue_short_transfer(registers, process_->memory, injection));
   DROVER_CHECK(injection.end());
   return thread_.set_registers(rest);
 }

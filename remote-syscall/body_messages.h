@@ -84,8 +84,8 @@ struct Hello {
 enum class CallEnd : std::uint8_t {
   kDone,         ///< executed: its result follows
   kInterrupted,  ///< a signal that the program handles came first: the result is -ERESTART*
-  kNotStarted,   ///< not executed at all, and to be issued again
-  kCutShort,     ///< a write that has done this much, and is to go on when the move is over
+  kDisturbed,    ///< a stop of ours, or a signal that the program ignores, ended it: it goes on
+  kHeld,         ///< the same, but it goes on only when the body runs again, here or elsewhere
   kGoHome,       ///< cannot be executed for a process that is away: it must come home for it
 };
 

@@ -9,6 +9,7 @@
 
 #include "common/log.h"
 #include "common/process/memory_map.h"
+#include "common/process/short_transfer.h"
 #include "remote-syscall/disturbed_call.h"
 #include "remote-syscall/home_server.h"
 
@@ -27,6 +28,12 @@ constexpr SignalMask kUnblockable = signal_bit(SIGKILL) | signal_bit(SIGSTOP);
 bool answered_by_p(int number) {
   return number == SYS_kill || number == SYS_tkill || number == SYS_tgkill ||
          number == SYS_sched_getaffinity;
+}
+
+/// What the program blocks in its handler for a signal, if it blocked `mask` before.
+SignalMask mask_in_handler(SignalMask mask, int signal, const KernelSigaction& action) {
+  const SignalMask own = (action.flags & SA_NODEFER) != 0 ? 0 : signal_bit(signal);
+  return mask | action.mask | own;
 }
 
 /// Calls that wait under a signal mask of their own.
@@ -63,10 +70,8 @@ class BodyWriter final : public MemoryWriter {
 Status BodySupervisor::run() {
   frozen_ = false;
   DROVER_TRY(const Registers r, body_->thread.registers());
-  sleeps_at_home_ = static_cast<std::int64_t>(r.rax) == kErestartRestartblock;
-  // What has not been turned into a plain restart when it was frozen is for a handler to come.
-  const auto result = static_cast<std::int64_t>(r.rax);
-  restart_from_home_ = is_restart(result) && result != kErestartnointr;
+  const bool in_call = static_cast<std::int64_t>(r.orig_rax) >= 0;
+  is_in_call(in_call ? static_cast<std::int64_t>(r.rax) : 0);
   // Before it runs: what they interrupt is the call that it was stopped in.
   DROVER_CHECK(queue_arrived());
   return body_->thread.resume();
@@ -85,10 +90,9 @@ Status BodySupervisor::dispatch(const seccomp_notif& notification) {
   const int number = notification.data.nr;
   constexpr int kX32Bit = 0x40000000;
   call_.notification = notification.id;
-  restart_from_home_ = false;
   // A signal that was sent before the call is taken before it: the call begins after that.
   DROVER_TRY(const bool signal_first, signal_waits_in_body());
-  if (signal_first) return answer(notification.id, kErestartnointr);
+  if (signal_first) return answer(notification.id, if_signalled_);
   if (notification.data.arch != AUDIT_ARCH_X86_64 || (number & kX32Bit) != 0) {
     return need_home(number);
   }
@@ -182,7 +186,7 @@ Status BodySupervisor::need_home(int call) {
   message.call = call;
   // Stopped first, then answered: it gets no further than the call, which starts anew at home.
   DROVER_CHECK(body_->thread.interrupt());
-  DROVER_CHECK(answer(call_.notification, kErestartnointr));
+  DROVER_CHECK(answer(call_.notification, if_signalled_));
   DROVER_CHECK(wait_frozen());
   if (ended_) return {};
   return channel_->send(type(FrameType::kNeedHome), encode_record(message));
@@ -314,6 +318,7 @@ Status BodySupervisor::on_reply(ByteView payload) {
   if (!call_.active || head.sequence != call_.sequence) return refusal("a reply to no call");
 
   std::int64_t result = reply.result;
+  if (result == kErestartnointr) result = if_signalled_;
   if (head.end != CallEnd::kGoHome) {
     BodyWriter writer(body_->memory);
     if (auto s = apply_reply(call_.request, reply, writer); !s) {
@@ -322,35 +327,53 @@ Status BodySupervisor::on_reply(ByteView payload) {
     }
   }
   call_.active = false;
+  if (head.end == CallEnd::kGoHome) return need_home(call_.request.number);
+  is_in_call(result);
   switch (head.end) {
-    case CallEnd::kGoHome:
-      return need_home(call_.request.number);
-    case CallEnd::kNotStarted:
-    case CallEnd::kCutShort:
-      DROVER_CHECK(body_->thread.interrupt());
-      sleeps_at_home_ = result == kErestartRestartblock;
-      DROVER_CHECK(answer(call_.notification, result));
-      DROVER_CHECK(wait_frozen());
-      return ended_ ? Status{} : go_on_later();
+    case CallEnd::kHeld:
+      return hold(result);
+    case CallEnd::kDisturbed:
+      return go_on(result);
     case CallEnd::kInterrupted:
       return interrupted(result);
     case CallEnd::kDone:
+    case CallEnd::kGoHome:
       break;
+  }
+  // Whether it is what the signals ended it with depends on whether the program gets them now.
+  if (!arrived_.empty() && (result == -EINTR || transferred_a_part(result))) {
+    return interrupted(result);
   }
   DROVER_CHECK(queue_arrived());
   return answer(call_.notification, result);
 }
 
-// Without help it is made again, longer than it would have been, or shows as a short write: no
-// reason to lose the process.
-Status BodySupervisor::go_on_later() {
+bool BodySupervisor::transferred_a_part(std::int64_t result) const {
+  const CallRequest& request = call_.request;
+  return result > 0 && may_be_cut_short(request.number, request.arguments[3]);
+}
+
+// Stopped at the end of its call, which it goes on with when it runs again.
+Status BodySupervisor::hold(std::int64_t result) {
+  DROVER_CHECK(body_->thread.interrupt());
+  is_in_call(result);
+  DROVER_CHECK(answer(call_.notification, result));
+  DROVER_CHECK(wait_frozen());
+  if (ended_) return {};
+  // Without help it is made again, longer than it would have been, or shows as a short write: no
+  // reason to lose the process.
   const Status continued = continue_disturbed_call(*body_, Clock::now() - call_.sent);
   if (!continued) log_warn("a disturbed call: {}", continued.error().message());
   return {};
 }
 
-// A handler of the program's came before the call took effect. With the signal pending in the
-// body, the kernel there turns the restart code into EINTR or a restart, as the handler says.
+Status BodySupervisor::go_on(std::int64_t result) {
+  DROVER_CHECK(hold(result));
+  return ended_ ? Status{} : run();
+}
+
+// Signals of the program's came during the call. With one pending in the body, the kernel there
+// turns a restart code into EINTR or a restart, as the handler says.
 Status BodySupervisor::interrupted(std::int64_t result) {
   const bool waits_under_mask = has_wait_mask(call_.request.number);
   bool delivered = false;
@@ -369,13 +392,11 @@ Status BodySupervisor::interrupted(std::int64_t result) {
   }
   // Under its own mask the call would have found the signal at once.
   if (under_wait_mask) {
-    restart_from_home_ = true;
     const bool begun = result != kErestartnointr;
     return deliver_under_wait_mask(*under_wait_mask, begun ? result : kErestartnohand);
   }
-  // Nothing that the body takes now: the kernel would show it the restart code itself.
-  if (!delivered) return send_call();
-  restart_from_home_ = true;
+  // Nothing that the body takes now: the call has ended for no reason that the program sees.
+  if (!delivered) return go_on(result == -EINTR ? kErestartnohand : result);
   return answer(call_.notification, result);
 }
 
@@ -384,6 +405,7 @@ Status BodySupervisor::interrupted(std::int64_t result) {
 // handler's return restores is the program's.
 Status BodySupervisor::deliver_under_wait_mask(const siginfo_t& info, std::int64_t result) {
   const TracedThread& thread = body_->thread;
+  is_in_call(result);
   DROVER_CHECK(thread.interrupt());
   DROVER_CHECK(answer(call_.notification, result));
   DROVER_CHECK(wait_frozen());
@@ -495,7 +517,8 @@ Status BodySupervisor::on_signal_stop(int signal) {
     return channel_->send(type(FrameType::kNeedHome), encode_record(message));
   }
   DROVER_CHECK(restart_unseen_call());
-  restart_from_home_ = false;  // what the handler interrupts now is another call
+  if_signalled_ = kErestartnointr;  // what is interrupted next is another call, of the handler's
+  DROVER_CHECK(declare_mask(mask_in_handler(body_->declared_mask, signal, action)));
   if ((action.flags & SA_RESETHAND) != 0) {
     action = {};
     DROVER_CHECK(
@@ -526,23 +549,30 @@ Status BodySupervisor::wait_frozen() {
   return restart_unseen_call();
 }
 
-// A call that was stopped before we took it up has not started at home, whatever it is: it is
-// started again and never seen to be interrupted.
+// From now on the body is in a call that has come to `result`, and goes on with it if that is a
+// restart code: not a new call, so a signal that comes before home executes it again ends it as
+// that code says.
+void BodySupervisor::is_in_call(std::int64_t result) {
+  sleeps_at_home_ = result == kErestartRestartblock;
+  if_signalled_ = sleeps_at_home_ ? kErestartnohand : is_restart(result) ? result : kErestartnointr;
+}
+
+// A call that was stopped before we took it up has not started at home, whatever it is: a new one
+// is started again and never seen to be interrupted.
 Status BodySupervisor::restart_unseen_call() {
   DROVER_TRY(Registers r, body_->thread.registers());
   const auto number = static_cast<std::int64_t>(r.orig_rax);
   if (static_cast<std::int64_t>(r.rax) == kErestartRestartblock && number == SYS_futex && frozen_) {
     // What is left of the wait is known to this kernel alone: it is begun anew.
-    r.rax = static_cast<std::uint64_t>(kErestartnointr);
+    r.rax = static_cast<std::uint64_t>(kErestartnohand);
     return body_->thread.set_registers(r);
   }
-  if (static_cast<std::int64_t>(r.rax) != kErestartsys || number < 0 || restart_from_home_)
-    return {};
+  if (static_cast<std::int64_t>(r.rax) != kErestartsys || number < 0) return {};
   const CallArguments arguments{r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9};
   if (classify_call(static_cast<int>(number), arguments, body_->home_pid) == CallClass::kLocal) {
     return {};
   }
-  r.rax = static_cast<std::uint64_t>(kErestartnointr);
+  r.rax = static_cast<std::uint64_t>(if_signalled_);
   return body_->thread.set_registers(r);
 }
 

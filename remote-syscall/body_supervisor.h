@@ -61,11 +61,14 @@ class BodySupervisor {
   Status forward(const seccomp_notif& notification);
   Status mediate(const seccomp_notif& notification);
   Status send_call();
+  void is_in_call(std::int64_t result);
   Status restart_unseen_call();
   Status need_home(int call);
   Status on_reply(ByteView payload);
   Status interrupted(std::int64_t result);
-  Status go_on_later();
+  bool transferred_a_part(std::int64_t result) const;
+  Status hold(std::int64_t result);
+  Status go_on(std::int64_t result);
   Status deliver_under_wait_mask(const siginfo_t& info, std::int64_t result);
   Status mirror_mask(const seccomp_notif& notification);
   Status mirror_sigreturn();
@@ -94,8 +97,9 @@ class BodySupervisor {
   bool awaits_mask_ = false;
   bool sleeps_at_home_ = false;     // an interrupted sleep whose rest waits in P
   std::uint32_t signals_seen_ = 0;  // told by home over this channel
-  bool restart_from_home_ = false;  // the last answer was a restart code, for a handler to come
-  std::deque<siginfo_t> arrived_;   // during the call, to be queued at its answer
+  // What a call gives that a signal meets before home executes it: a new one begins after it.
+  std::int64_t if_signalled_ = kErestartnointr;
+  std::deque<siginfo_t> arrived_;                // during the call, to be queued at its answer
   std::map<int, std::deque<siginfo_t>> queued_;  // sent to the body, not yet delivered there
 };
 

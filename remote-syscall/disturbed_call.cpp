@@ -2,7 +2,7 @@
 
 #include "common/process/continued_call.h"
 #include "common/process/interrupted_sleep.h"
-#include "common/process/short_write.h"
+#include "common/process/short_transfer.h"
 #include "common/process/timed_wait.h"
 
 namespace drover {
@@ -35,7 +35,7 @@ Result<std::optional<Registers>> rest_of_call(const Body& body, const Registers&
   }
   DROVER_TRY(const bool cut_short, is_cut_short(r, body.memory));
   if (!cut_short) return std::optional<Registers>();
-  DROVER_TRY(const Registers rest, continue_short_write(r, body.memory, injection));
+  DROVER_TRY(const Registers rest, continue_short_transfer(r, body.memory, injection));
   return std::optional(rest);
 }
 

@@ -10,7 +10,7 @@
 #include <string_view>
 
 #include "common/process/memory_map.h"
-#include "common/process/short_write.h"
+#include "common/process/short_transfer.h"
 
 namespace drover {
 namespace {
@@ -36,10 +36,7 @@ bool opens_a_file(int number) {
 
 }  // namespace
 
-bool returns_eintr_unhandled(int number) {
-  return number == SYS_epoll_wait || number == SYS_epoll_pwait || number == SYS_epoll_pwait2 ||
-         number == SYS_rt_sigtimedwait || number == SYS_semop || number == SYS_semtimedop;
-}
+bool is_made_again_after_eintr(int number) { return number != SYS_close; }
 
 DefaultAction default_action(int signal) {
   switch (signal) {
@@ -132,7 +129,7 @@ Status HomeServer::on_call(WireReader& reader) {
   const auto signals_seen = reader.number<std::uint32_t>();
   DROVER_CHECK(call_.request.decode(reader));
   call_.active = true;
-  if (recalling_) return reply(CallEnd::kNotStarted, kErestartnointr);
+  if (recalling_) return reply(CallEnd::kHeld, kErestartnointr);
   const CallClass kind =
       classify_call(call_.request.number, call_.request.arguments, memory_->pid());
   if (kind != CallClass::kForwarded && kind != CallClass::kBody) {
@@ -144,10 +141,10 @@ Status HomeServer::on_call(WireReader& reader) {
     DROVER_CHECK(look());
     if (!call_.active || thread_->state() == HollowThread::State::kGone) return {};
   }
-  if (event_) return reply(CallEnd::kNotStarted, kErestartnointr);
+  if (event_) return reply(CallEnd::kHeld, kErestartnointr);
   if (signals_seen != signals_told_) return reply(CallEnd::kInterrupted, kErestartnointr);
 
-  call_.started = std::chrono::steady_clock::now();
+  call_.disturbed = false;
   signal_told_ = false;
   DROVER_CHECK(thread_->start(call_.request));
   // Short calls end at once: let P run, if it is on this CPU, before going to sleep.
@@ -170,27 +167,35 @@ Status HomeServer::rest() { return thread_->park(); }
 
 Status HomeServer::settle_call(std::int64_t result) {
   if (!call_.active) return {};
-  const int number = call_.request.number;
-  if (result == -EINTR && returns_eintr_unhandled(number) && !signal_told_) {
-    return recalling_ ? reply(CallEnd::kNotStarted, kErestartnointr) : restart_call();
-  }
-  if (is_restart(result)) {
-    // Stopped by us, not by a signal that the program gets.
-    if (!recalling_) return restart_call();
-    const bool resumable = result == kErestartRestartblock && number != SYS_poll;
-    return reply(CallEnd::kNotStarted, resumable ? result : kErestartnointr);
-  }
-  if (opens_a_file(number) && result >= 0 && opened_own_memory(result)) {
+  if (is_disturbed(result)) return disturbed(result);
+  if (opens_a_file(call_.request.number) && result >= 0 && opened_own_memory(result)) {
     DROVER_TRY(Injection injection,
                Injection::begin(thread_->thread(), Injection::Site::kTrapping, thread_->scratch()));
     DROVER_CHECK(injection.call("close", SYS_close, {static_cast<std::uint64_t>(result)}));
     return reply(CallEnd::kGoHome, 0);
   }
-  if (recalling_ && !signal_told_ && result > 0 && may_be_cut_short(number) &&
-      writes_wait(memory_->pid(), static_cast<int>(call_.request.arguments[0]))) {
-    return reply(CallEnd::kCutShort, result);
+  return reply(CallEnd::kDone, result, result);
+}
+
+bool HomeServer::is_disturbed(std::int64_t result) const {
+  if (is_restart(result)) return true;
+  if (signal_told_) return false;
+  const CallRequest& request = call_.request;
+  if (result == -EINTR) return is_made_again_after_eintr(request.number);
+  return (recalling_ || call_.disturbed) && result > 0 &&
+         may_be_cut_short(request.number, request.arguments[3]) &&
+         transfers_wait(memory_->pid(), static_cast<int>(request.arguments[0]));
+}
+
+// Ended by us, or by a signal that the program does not see: the body goes on with it.
+Status HomeServer::disturbed(std::int64_t came_to) {
+  const bool waits_in_thread = came_to == kErestartRestartblock && call_.request.number != SYS_poll;
+  const bool later = recalling_ || event_.has_value();
+  std::int64_t goes_on = came_to;
+  if (came_to == -EINTR || (came_to == kErestartRestartblock && !waits_in_thread)) {
+    goes_on = kErestartnohand;
   }
-  return reply(CallEnd::kDone, result);
+  return reply(later ? CallEnd::kHeld : CallEnd::kDisturbed, goes_on, came_to);
 }
 
 /// Whether P's descriptor is a view of its own memory: of that only home itself has the truth.
@@ -213,32 +218,16 @@ bool HomeServer::opened_own_memory(std::int64_t fd) const {
   return false;
 }
 
-Status HomeServer::restart_call() {
-  CallRequest& request = call_.request;
-  if (request.number == SYS_epoll_wait || request.number == SYS_epoll_pwait) {
-    // The time that has passed is not waited for again.
-    const auto timeout = static_cast<std::int32_t>(request.arguments[3]);
-    if (timeout > 0) {
-      const auto now = std::chrono::steady_clock::now();
-      const auto passed =
-          std::chrono::duration_cast<std::chrono::milliseconds>(now - call_.started).count();
-      const auto left = passed >= timeout ? 0 : timeout - passed;
-      request.arguments[3] = static_cast<std::uint64_t>(left);
-      call_.started = now;
-    }
-  }
-  return thread_->start(request);
-}
-
-Status HomeServer::reply(CallEnd end, std::int64_t result) {
+// `came_to` is what the kernel made of it, if it was executed: by that is known what was written.
+Status HomeServer::reply(CallEnd end, std::int64_t result, std::optional<std::int64_t> came_to) {
   CallReply reply;
   reply.result = result;
-  if (end == CallEnd::kDone || end == CallEnd::kInterrupted ||
-      (end == CallEnd::kNotStarted && result == kErestartRestartblock)) {
+  const bool began = came_to && *came_to != kErestartnointr;
+  if (began) {
     ScratchReader reader(*memory_);
     const ForeignAddress data = thread_->scratch().data();
     DROVER_TRY(const std::size_t total,
-               pieces_to_return(call_.request, result, reader, data, pieces_));
+               pieces_to_return(call_.request, *came_to, reader, data, pieces_));
     out_.resize(total);
     std::size_t at = 0;
     for (const Piece& piece : pieces_) {
@@ -249,9 +238,9 @@ Status HomeServer::reply(CallEnd end, std::int64_t result) {
     reply.data = out_;
   }
   // Interrupted by a signal of the program's own, it was executed as well as it could be.
-  const bool interrupted = end == CallEnd::kInterrupted && result != kErestartnointr;
-  if (end == CallEnd::kDone || end == CallEnd::kCutShort || interrupted)
-    ++counters_->calls[call_.request.number].served;
+  const bool served =
+      end == CallEnd::kDone || (began && (*came_to > 0 || end == CallEnd::kInterrupted));
+  if (served) ++counters_->calls[call_.request.number].served;
   if (end == CallEnd::kGoHome) ++counters_->calls[call_.request.number].forced_home;
   WireWriter head;
   OutcomeHead{call_.tid, call_.sequence, end}.encode(head);
@@ -285,14 +274,17 @@ Status HomeServer::handle_signal(const TakenSignal& signal) {
     return thread_->cancel();
   }
   if (ignored) {
-    if (!signal.interrupted) return {};
+    if (!signal.interrupted) {
+      call_.disturbed = true;
+      return {};
+    }
     return signal.cancelled ? settle_call(*signal.interrupted) : thread_->go_on();
   }
   if (!is_default) {
     DROVER_CHECK(tell_signal(signal.info));
     if (!signal.interrupted) return {};
     DROVER_CHECK(thread_->cancel());
-    return reply(CallEnd::kInterrupted, *signal.interrupted);
+    return reply(CallEnd::kInterrupted, *signal.interrupted, *signal.interrupted);
   }
   rlimit core{};
   prlimit(memory_->pid(), RLIMIT_CORE, nullptr, &core);
@@ -307,7 +299,7 @@ Status HomeServer::handle_signal(const TakenSignal& signal) {
     event_ = event;
     if (signal.interrupted) {
       DROVER_CHECK(thread_->cancel());
-      return reply(CallEnd::kNotStarted, kErestartnointr);
+      return disturbed(*signal.interrupted);
     }
     return {};
   }
@@ -329,6 +321,7 @@ Status HomeServer::take_back(const siginfo_t& info) {
     untold_.push_back(info);
     return {};
   }
+  call_.disturbed = true;
   DROVER_CHECK(thread_->stop());
   if (thread_->state() == HollowThread::State::kStopped) {
     DROVER_TRY(Injection injection,

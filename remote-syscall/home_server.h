@@ -3,7 +3,6 @@
 #pragma once
 
 #include <array>
-#include <chrono>
 #include <map>
 #include <string>
 
@@ -71,7 +70,7 @@ class HomeServer {
     std::int32_t tid = 0;
     std::uint64_t sequence = 0;
     CallRequest request;
-    std::chrono::steady_clock::time_point started;
+    bool disturbed = false;  // by something that the program is not to see
   };
 
   Status on_call(WireReader& reader);
@@ -81,8 +80,9 @@ class HomeServer {
   Status tell_pending(SignalMask mask);
   Status on_exit(const ExitMessage& message);
   Status settle_call(std::int64_t result);
-  Status restart_call();
-  Status reply(CallEnd end, std::int64_t result);
+  bool is_disturbed(std::int64_t result) const;
+  Status disturbed(std::int64_t came_to);
+  Status reply(CallEnd end, std::int64_t result, std::optional<std::int64_t> came_to = {});
   Status handle_signal(const TakenSignal& signal);
   Status tell_signal(const siginfo_t& info);
   Status ended();
@@ -104,8 +104,9 @@ class HomeServer {
   std::vector<Piece> pieces_;
 };
 
-/// Whether the call gives EINTR for any wake-up by a signal, handled or not (signal(7)).
-bool returns_eintr_unhandled(int number);
+/// Whether a call that gave EINTR, though no signal came for the program, is to be made again:
+/// some give it for any wake-up (signal(7)). A descriptor is closed whatever close(2) returns.
+bool is_made_again_after_eintr(int number);
 
 /// What the kernel does with a signal whose action is SIG_DFL (signal(7)).
 enum class DefaultAction { kTerminate, kCore, kStop, kIgnore };

@@ -64,6 +64,16 @@ Result<ContinuationPage> continuation_page(const Registers& registers, const For
   return ContinuationPage{page, false};
 }
 
+Registers in_continued_call(const Registers& arguments, const ContinuationPage& page,
+                            std::uint64_t number) {
+  constexpr std::uint64_t kSyscallInstruction = 2;  // bytes, the first of every page's code
+  Registers r = arguments;
+  r.orig_rax = number;
+  r.rax = static_cast<std::uint64_t>(kErestartnohand);
+  r.rip = page.code().value() + kSyscallInstruction;
+  return r;
+}
+
 std::chrono::nanoseconds bounded(const timespec& time) {
   constexpr std::time_t kMostSeconds = std::time_t{1} << 32;
   return std::chrono::seconds(std::min(time.tv_sec, kMostSeconds)) +

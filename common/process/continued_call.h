@@ -32,6 +32,11 @@ struct ContinuationPage {
 Result<ContinuationPage> continuation_page(const Registers& registers, const ForeignMemory& memory,
                                            Injection& injection);
 
+/// The registers of a thread that goes on with the call of that page, which is `number`. It is in
+/// that call already: a signal that comes first gives EINTR to the code in the page.
+Registers in_continued_call(const Registers& arguments, const ContinuationPage& page,
+                            std::uint64_t number);
+
 /// A length of time that the program gave, at most some centuries: sums of it do not overflow.
 std::chrono::nanoseconds bounded(const timespec& time);
 

@@ -97,14 +97,11 @@ Result<Registers> continue_sleep(const Registers& r, const Sleep& sleep,
   DROVER_CHECK(memory.write_record(
       page.record(), Record{point, r.rdi, r.rsi, r.rdx, sleep.left.value(), r.r10, r.rip}));
   Registers rest = r;
-  rest.rax = SYS_clock_nanosleep;
-  rest.orig_rax = static_cast<std::uint64_t>(-1);
   rest.rdi = static_cast<std::uint64_t>(sleep.clock);
   rest.rsi = TIMER_ABSTIME;
   rest.rdx = page.record().value();
   rest.r10 = 0;
-  rest.rip = page.code().value();
-  return rest;
+  return in_continued_call(rest, page, SYS_clock_nanosleep);
 }
 
 }  // namespace drover

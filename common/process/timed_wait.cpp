@@ -103,10 +103,7 @@ Result<Registers> continue_timed_wait(const Registers& r, nanoseconds so_far, na
   }
   DROVER_CHECK(memory.write(page.code(), std::as_bytes(std::span(kCode))));
   DROVER_CHECK(memory.write_record(page.record(), record));
-  rest.rax = r.orig_rax;
-  rest.orig_rax = static_cast<std::uint64_t>(-1);
-  rest.rip = page.code().value();
-  return rest;
+  return in_continued_call(rest, page, r.orig_rax);
 }
 
 }  // namespace drover

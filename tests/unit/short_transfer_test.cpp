@@ -1,4 +1,4 @@
-#include "common/process/short_write.h"
+#include "common/process/short_transfer.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -53,7 +53,7 @@ void cut_and_continue(TracedChild& child) {
   ASSERT_TRUE(cut && *cut) << "result " << r->rax;
   auto injection = child.by_vdso();
   ASSERT_TRUE(injection) << injection.error().message();
-  const auto rest = continue_short_write(*r, child.memory(), *injection);
+  const auto rest = continue_short_transfer(*r, child.memory(), *injection);
   ASSERT_TRUE(rest) << rest.error().message();
   ASSERT_TRUE(injection->end());
   ASSERT_TRUE(child.thread().set_registers(*rest));
@@ -168,9 +168,9 @@ TEST(ShortWrite, IsNotAWriteThatWroteAll) {
 TEST(ShortWrite, ConcernsPipesSocketsAndTerminals) {
   Pipe pipe;
   const OwnedFd file(open("/proc/self/status", O_RDONLY));
-  EXPECT_TRUE(writes_wait(getpid(), pipe.ends[1]));
-  EXPECT_FALSE(writes_wait(getpid(), file.get()));
-  EXPECT_FALSE(writes_wait(getpid(), 9999));
+  EXPECT_TRUE(transfers_wait(getpid(), pipe.ends[1]));
+  EXPECT_FALSE(transfers_wait(getpid(), file.get()));
+  EXPECT_FALSE(transfers_wait(getpid(), 9999));
 }
 
 }  // namespace drover

@@ -1,5 +1,6 @@
-#include "common/process/short_write.h"
+#include "common/process/short_transfer.h"
 
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -69,11 +70,14 @@ std::vector<iovec> rest_of(const std::vector<iovec>& vectors, std::uint64_t done
 
 }  // namespace
 
-bool may_be_cut_short(int number) {
+bool may_be_cut_short(int number, std::uint64_t fourth_argument) {
+  // What is only looked at stays where it is: the rest cannot be had by itself.
+  constexpr std::uint64_t kFlags = MSG_WAITALL | MSG_PEEK;
+  if (number == SYS_recvfrom) return (fourth_argument & kFlags) == MSG_WAITALL;
   return number == SYS_write || number == SYS_writev || number == SYS_sendto;
 }
 
-bool writes_wait(pid_t pid, int fd) {
+bool transfers_wait(pid_t pid, int fd) {
   struct stat st {};
   const std::string link = "/proc/" + std::to_string(pid) + "/fd/" + std::to_string(fd);
   if (stat(link.c_str(), &st) != 0) return false;
@@ -83,13 +87,13 @@ bool writes_wait(pid_t pid, int fd) {
 Result<bool> is_cut_short(const Registers& r, const ForeignMemory& memory) {
   const auto number = static_cast<std::int64_t>(r.orig_rax);
   const auto result = static_cast<std::int64_t>(r.rax);
-  if (number < 0 || !may_be_cut_short(static_cast<int>(number)) || result <= 0) return false;
+  if (number < 0 || result <= 0 || !may_be_cut_short(static_cast<int>(number), r.r10)) return false;
   DROVER_TRY(const std::uint64_t asked, asked_for(r, memory));
   return static_cast<std::uint64_t>(result) < asked;
 }
 
-Result<Registers> continue_short_write(const Registers& r, const ForeignMemory& memory,
-                                       Injection& injection) {
+Result<Registers> continue_short_transfer(const Registers& r, const ForeignMemory& memory,
+                                          Injection& injection) {
   DROVER_TRY(const ContinuationPage page, continuation_page(r, memory, injection));
   Record record{r.rax, r.rsi, r.rdx, r.rip};
   if (page.in_use) {
@@ -109,10 +113,7 @@ Result<Registers> continue_short_write(const Registers& r, const ForeignMemory& 
   }
   DROVER_CHECK(memory.write(page.code(), std::as_bytes(std::span(kCode))));
   DROVER_CHECK(memory.write_record(page.record(), record));
-  rest.rax = r.orig_rax;
-  rest.orig_rax = static_cast<std::uint64_t>(-1);
-  rest.rip = page.code().value();
-  return rest;
+  return in_continued_call(rest, page, r.orig_rax);
 }
 
 }  // namespace drover
