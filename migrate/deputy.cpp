@@ -24,7 +24,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr std::chrono::seconds kHandshake{5};
 constexpr std::chrono::seconds kImagePatience{20};
-constexpr std::chrono::milliseconds kDeafPatience{1};
 
 const sigset_t kChildSignal = [] {
   sigset_t set;
@@ -115,6 +114,7 @@ Status Deputy::begin(const order::Outbound& order, OwnedFd socket) {
   if (!away) return away.error();
   process_ = *std::move(away);
   server_.emplace(*process_->thread, process_->memory, *channel_, process_->actions, counters_);
+  if (process_->in_call) server_->await_call();
   heard_ = beaten_ = left_ = Clock::now();
   return {};
 }
@@ -136,7 +136,7 @@ Status Deputy::serve() {
 }
 
 Status Deputy::wait_for_anything(int children) {
-  auto timeout = server_->resting_deaf() ? kDeafPatience : kHeartbeatPeriod;
+  auto timeout = server_->resting_deaf() ? server_->deaf_patience() : kHeartbeatPeriod;
   if (more_frames_) timeout = {};
   pollfd ready[] = {{channel_->poll_fd(), POLLIN, 0},
                     {control_open_ ? control_.fd() : -1, POLLIN, 0},

@@ -282,7 +282,7 @@ Status HomeRebuild::finish(const ProcessState& state) {
   DROVER_CHECK(thread.set_extended_state(t.extended_state));
   DROVER_CHECK(thread.set_registers(t.registers));
   DROVER_CHECK(thread.set_signal_mask(t.mask));
-  return thread.detach();
+  return thread.detach_in_call();
 }
 
 }  // namespace drover

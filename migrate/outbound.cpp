@@ -161,8 +161,9 @@ Status Outbound::freeze() {
   frozen_at_ = Clock::now();
   DROVER_CHECK(seize());
   DROVER_CHECK(thread_.interrupt());
-  for (;;) {
-    auto stopped = thread_.wait_for_stop();
+  for (std::optional<Stop> met;;) {
+    auto stopped = met ? Result<Stop>(*met) : thread_.wait_for_stop();
+    met.reset();
     stops_ = stopped.ok();
     DROVER_TRY(const Stop stop, std::move(stopped));
     if (stop.gone()) return refusal("the process has ended");
@@ -171,8 +172,8 @@ Status Outbound::freeze() {
       DROVER_TRY(const bool settled, settle_interrupted_call());
       if (settled) break;
       // Let go, it stops at the delivery of the signal that waits.
-      DROVER_CHECK(thread_.resume());
-      frozen_ = false;
+      DROVER_TRY(met, thread_.go_on_in_call());
+      frozen_ = met.has_value();
       continue;
     }
     if (stop.kind == Stop::Kind::kGroupStop) return refusal("it is stopped by a signal");
@@ -361,6 +362,7 @@ Status Outbound::hollow_out() {
   }
   DROVER_CHECK(fault_point("deputy.outbound.memory-dropped"));
   process_->thread.emplace(thread_, process_->memory, scratch_, state_.registers);
+  process_->in_call = is_in_call(state_.registers);
   return {};
 }
 
@@ -381,7 +383,7 @@ void Outbound::undo() {
     if (status) status = thread_.set_registers(state_.registers);
     if (status) status = thread_.set_signal_mask(state_.mask);
   }
-  if (status) status = thread_.detach();
+  if (status) status = thread_.detach_in_call();
   if (!status) log_error("job {}: undoing a move: {}", job_, status.error().message());
 }
 

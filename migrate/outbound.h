@@ -21,6 +21,7 @@ struct AwayProcess {
   std::array<KernelSigaction, kSignalCount> actions{};
   ForeignRange kept_pages;  ///< of memory that is not dropped
   std::optional<HollowThread> thread;
+  bool in_call = false;  ///< when it left
 };
 
 struct MoveFigures {

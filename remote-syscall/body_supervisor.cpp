@@ -71,7 +71,7 @@ Status BodySupervisor::run() {
   frozen_ = false;
   DROVER_TRY(const Registers r, body_->thread.registers());
   const bool in_call = static_cast<std::int64_t>(r.orig_rax) >= 0;
-  is_in_call(in_call ? static_cast<std::int64_t>(r.rax) : 0);
+  in_call_with(in_call ? static_cast<std::int64_t>(r.rax) : 0);
   // Before it runs: what they interrupt is the call that it was stopped in.
   DROVER_CHECK(queue_arrived());
   return body_->thread.resume();
@@ -155,6 +155,7 @@ Status BodySupervisor::send_call() {
   head.number(body_->home_pid);
   head.number(call_.sequence);
   head.number(signals_seen_);
+  head.number<std::uint8_t>(if_signalled_ != kErestartnointr ? 1 : 0);
   call_.request.encode_head(head);
   return channel_->send(type(FrameType::kCall), head.data(), call_.request.data);
 }
@@ -328,7 +329,7 @@ Status BodySupervisor::on_reply(ByteView payload) {
   }
   call_.active = false;
   if (head.end == CallEnd::kGoHome) return need_home(call_.request.number);
-  is_in_call(result);
+  in_call_with(result);
   switch (head.end) {
     case CallEnd::kHeld:
       return hold(result);
@@ -356,7 +357,7 @@ bool BodySupervisor::transferred_a_part(std::int64_t result) const {
 // Stopped at the end of its call, which it goes on with when it runs again.
 Status BodySupervisor::hold(std::int64_t result) {
   DROVER_CHECK(body_->thread.interrupt());
-  is_in_call(result);
+  in_call_with(result);
   DROVER_CHECK(answer(call_.notification, result));
   DROVER_CHECK(wait_frozen());
   if (ended_) return {};
@@ -405,7 +406,7 @@ Status BodySupervisor::interrupted(std::int64_t result) {
 // handler's return restores is the program's.
 Status BodySupervisor::deliver_under_wait_mask(const siginfo_t& info, std::int64_t result) {
   const TracedThread& thread = body_->thread;
-  is_in_call(result);
+  in_call_with(result);
   DROVER_CHECK(thread.interrupt());
   DROVER_CHECK(answer(call_.notification, result));
   DROVER_CHECK(wait_frozen());
@@ -552,7 +553,7 @@ Status BodySupervisor::wait_frozen() {
 // From now on the body is in a call that has come to `result`, and goes on with it if that is a
 // restart code: not a new call, so a signal that comes before home executes it again ends it as
 // that code says.
-void BodySupervisor::is_in_call(std::int64_t result) {
+void BodySupervisor::in_call_with(std::int64_t result) {
   sleeps_at_home_ = result == kErestartRestartblock;
   if_signalled_ = sleeps_at_home_ ? kErestartnohand : is_restart(result) ? result : kErestartnointr;
 }

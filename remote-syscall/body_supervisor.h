@@ -61,7 +61,7 @@ class BodySupervisor {
   Status forward(const seccomp_notif& notification);
   Status mediate(const seccomp_notif& notification);
   Status send_call();
-  void is_in_call(std::int64_t result);
+  void in_call_with(std::int64_t result);
   Status restart_unseen_call();
   Status need_home(int call);
   Status on_reply(ByteView payload);

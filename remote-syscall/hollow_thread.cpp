@@ -39,6 +39,22 @@ Status HollowThread::park() {
 }
 
 Status HollowThread::start(CallRequest& request) {
+  DROVER_CHECK(set_up(request));
+  DROVER_CHECK(thread_.resume());
+  state_ = State::kCalling;
+  at_signal_ = false;
+  return {};
+}
+
+Status HollowThread::start_again(CallRequest& request) {
+  DROVER_CHECK(set_up(request));
+  state_ = State::kCalling;
+  at_signal_ = false;
+  DROVER_TRY(const auto other_stop, thread_.enter_call());
+  return other_stop ? handle(*other_stop) : thread_.resume();
+}
+
+Status HollowThread::set_up(CallRequest& request) {
   if (state_ == State::kParked) DROVER_CHECK(stop());
   if (state_ != State::kStopped) return refusal("a call for a thread that is not at rest");
   const CallArguments a = place(request, scratch_.data());
@@ -47,11 +63,7 @@ Status HollowThread::start(CallRequest& request) {
   r.rax = static_cast<std::uint64_t>(request.number);
   r.rdi = a[0], r.rsi = a[1], r.rdx = a[2], r.r10 = a[3], r.r8 = a[4], r.r9 = a[5];
   r.rip = scratch_.trapping_call().value();
-  DROVER_CHECK(thread_.set_registers(r));
-  DROVER_CHECK(thread_.resume());
-  state_ = State::kCalling;
-  at_signal_ = false;
-  return {};
+  return thread_.set_registers(r);
 }
 
 Status HollowThread::stop() {
@@ -77,10 +89,10 @@ Status HollowThread::stop() {
 Status HollowThread::take_waiting_signal() {
   DROVER_TRY(const bool waits, signal_waits());
   if (!waits) return {};
-  DROVER_CHECK(thread_.resume());
   state_ = State::kCalling;
   result_.reset();
-  return await_stop();
+  DROVER_TRY(const auto other_stop, thread_.go_on_in_call());
+  return other_stop ? handle(*other_stop) : await_stop();
 }
 
 Result<bool> HollowThread::signal_waits() const {
@@ -151,10 +163,10 @@ std::optional<TakenSignal> HollowThread::take_signal() {
 
 Status HollowThread::go_on() {
   if (state_ != State::kStopped) return {};
-  DROVER_CHECK(thread_.resume());
   state_ = State::kCalling;
   at_signal_ = false;
-  return {};
+  DROVER_TRY(const auto other_stop, thread_.go_on_in_call());
+  return other_stop ? handle(*other_stop) : Status{};
 }
 
 Status HollowThread::cancel() {

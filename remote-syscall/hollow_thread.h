@@ -49,6 +49,9 @@ class HollowThread {
 
   /// Starts a forwarded call; `take_result` tells of its end.
   Status start(CallRequest& request);
+  /// The same for one that goes on after it was disturbed: signals that wait find the thread in
+  /// it, and end it only if it does not end by itself.
+  Status start_again(CallRequest& request);
   /// Takes up what has happened to the thread since; never blocks.
   Status look();
   /// The same, but waits for something to happen.
@@ -71,6 +74,7 @@ class HollowThread {
   int wait_status() const { return wait_status_; }
 
  private:
+  Status set_up(CallRequest& request);
   Status handle(const Stop& stop);
   Result<bool> signal_waits() const;
   Status take_waiting_signal();

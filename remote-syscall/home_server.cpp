@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <string_view>
 
@@ -15,6 +16,12 @@
 namespace drover {
 namespace {
 
+using Clock = std::chrono::steady_clock;
+using std::chrono::milliseconds;
+
+constexpr milliseconds kDeafPatience{1};
+// A call that goes on comes at once, unless a signal is handled before it.
+constexpr milliseconds kContinuedCallPatience{1000};
 constexpr std::uint64_t kSigDfl = 0;
 constexpr std::uint64_t kSigIgn = 1;
 
@@ -79,8 +86,10 @@ std::optional<HomeEvent> HomeServer::take_event() { return std::exchange(event_,
 
 Status HomeServer::on_frame(const Frame& frame) {
   WireReader r(frame.payload);
+  const bool about_to_go_on = std::exchange(goes_on_, false);
   switch (static_cast<FrameType>(frame.type)) {
     case FrameType::kCall:
+      goes_on_ = about_to_go_on;
       return on_call(r);
     case FrameType::kMask: {
       DROVER_TRY(const auto m, decode_record<MaskMessage>(frame.payload, "mask"));
@@ -127,6 +136,7 @@ Status HomeServer::on_call(WireReader& reader) {
   if (sequence <= call_.sequence) return refusal("a call that was served already came again");
   call_.sequence = sequence;
   const auto signals_seen = reader.number<std::uint32_t>();
+  const bool goes_on = reader.number<std::uint8_t>() != 0;
   DROVER_CHECK(call_.request.decode(reader));
   call_.active = true;
   if (recalling_) return reply(CallEnd::kHeld, kErestartnointr);
@@ -146,7 +156,8 @@ Status HomeServer::on_call(WireReader& reader) {
 
   call_.disturbed = false;
   signal_told_ = false;
-  DROVER_CHECK(thread_->start(call_.request));
+  goes_on_ = false;
+  DROVER_CHECK(goes_on ? thread_->start_again(call_.request) : thread_->start(call_.request));
   // Short calls end at once: let P run, if it is on this CPU, before going to sleep.
   for (int i = 0; i < 3 && thread_->state() == HollowThread::State::kCalling; ++i) {
     sched_yield();
@@ -163,7 +174,18 @@ Status HomeServer::look() {
   return {};
 }
 
-Status HomeServer::rest() { return thread_->park(); }
+// What a signal does to a call that is about to go on, the kernel shall say when P is in it.
+Status HomeServer::rest() {
+  if (goes_on_ && Clock::now() - goes_on_since_ < kContinuedCallPatience) return {};
+  goes_on_ = false;
+  return thread_->park();
+}
+
+milliseconds HomeServer::deaf_patience() const {
+  if (!goes_on_) return kDeafPatience;
+  const auto left = kContinuedCallPatience - (Clock::now() - goes_on_since_);
+  return std::max(kDeafPatience, std::chrono::ceil<milliseconds>(left));
+}
 
 Status HomeServer::settle_call(std::int64_t result) {
   if (!call_.active) return {};
@@ -191,6 +213,7 @@ bool HomeServer::is_disturbed(std::int64_t result) const {
 Status HomeServer::disturbed(std::int64_t came_to) {
   const bool waits_in_thread = came_to == kErestartRestartblock && call_.request.number != SYS_poll;
   const bool later = recalling_ || event_.has_value();
+  await_call();
   std::int64_t goes_on = came_to;
   if (came_to == -EINTR || (came_to == kErestartRestartblock && !waits_in_thread)) {
     goes_on = kErestartnohand;
@@ -237,10 +260,7 @@ Status HomeServer::reply(CallEnd end, std::int64_t result, std::optional<std::in
     reply.pieces = pieces_;
     reply.data = out_;
   }
-  // Interrupted by a signal of the program's own, it was executed as well as it could be.
-  const bool served =
-      end == CallEnd::kDone || (began && (*came_to > 0 || end == CallEnd::kInterrupted));
-  if (served) ++counters_->calls[call_.request.number].served;
+  if (began) ++counters_->calls[call_.request.number].served;
   if (end == CallEnd::kGoHome) ++counters_->calls[call_.request.number].forced_home;
   WireWriter head;
   OutcomeHead{call_.tid, call_.sequence, end}.encode(head);
@@ -414,6 +434,7 @@ Status HomeServer::end_recall() {
     const bool blocked = (mask & signal_bit(info.si_signo)) != 0;
     DROVER_CHECK(blocked ? take_back(info) : tell_signal(info));
   }
+  if (goes_on_) await_call();
   return rest();
 }
 

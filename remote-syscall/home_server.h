@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <map>
 #include <string>
 
@@ -15,7 +16,7 @@ namespace drover {
 /// What a call cost the process: for mosps, and for tests that ask what was done away.
 struct CallCounters {
   struct PerCall {
-    std::uint64_t served = 0;
+    std::uint64_t served = 0;  ///< executions at home: of one that was disturbed, several
     std::uint64_t forced_home = 0;
   };
   std::map<int, PerCall> calls;
@@ -45,10 +46,17 @@ class HomeServer {
   Status on_frame(const Frame& frame);
   /// Takes up what has happened to P. To be called whenever a child of ours may have changed.
   Status look();
-  /// Lets P wait for signals if no call is under way.
+  /// Lets P wait for signals if no call is under way, or about to go on.
   Status rest();
   /// Whether P is stopped and would not notice a signal.
   bool resting_deaf() const { return thread_->state() == HollowThread::State::kStopped; }
+  /// For how long that is well: then it is to `rest`.
+  std::chrono::milliseconds deaf_patience() const;
+  /// The body is in a call that a move has disturbed, and goes on with it.
+  void await_call() {
+    goes_on_ = true;
+    goes_on_since_ = std::chrono::steady_clock::now();
+  }
 
   /// Stops serving for a move: a call under way is cancelled or its result sent; calls that
   /// still come are sent back unexecuted. P is stopped afterwards.
@@ -98,6 +106,8 @@ class HomeServer {
   bool telling_pending_ = false;    // those that a change of the mask unblocks
   std::uint32_t signals_told_ = 0;  // over this channel
   bool signal_told_ = false;        // during the call under way
+  bool goes_on_ = false;            // the body is about to go on with a disturbed call
+  std::chrono::steady_clock::time_point goes_on_since_;
   std::optional<HomeEvent> event_;
   std::vector<siginfo_t> untold_;
   Bytes out_;  // reused: contents of a reply

@@ -25,6 +25,6 @@ Result<bool> is_cut_short(const Registers& registers, const ForeignMemory& memor
 /// The registers with which the thread transfers the rest and then returns from the call as if it
 /// had not been interrupted. Makes or uses a mapping in the process, by `injection`.
 Result<Registers> continue_short_transfer(const Registers& registers, const ForeignMemory& memory,
-                                       Injection& injection);
+                                          Injection& injection);
 
 }  // namespace drover

@@ -175,12 +175,45 @@ Status TracedThread::resume(int signal) const {
 
 Status TracedThread::resume_to_syscall() const { return request(PTRACE_SYSCALL, "resume", 0, 0); }
 
+Result<std::optional<Stop>> TracedThread::enter_call() const {
+  DROVER_TRY(const SignalMask mask, signal_mask());
+  DROVER_CHECK(set_signal_mask(kAllSignals));
+  DROVER_CHECK(resume_to_syscall());
+  DROVER_TRY(const Stop stop, wait_for_stop());
+  if (!stop.gone()) DROVER_CHECK(set_signal_mask(mask));
+  if (stop.kind == Stop::Kind::kSyscall) return std::optional<Stop>();
+  return std::optional(stop);
+}
+
+Result<std::optional<Stop>> TracedThread::go_on_in_call() const {
+  DROVER_TRY(const Registers r, registers());
+  if (is_in_call(r)) {
+    DROVER_TRY(const auto other_stop, enter_call());
+    if (other_stop) return other_stop;
+  }
+  DROVER_CHECK(resume());
+  return std::optional<Stop>();
+}
+
 Status TracedThread::step() const { return request(PTRACE_SINGLESTEP, "step", 0, 0); }
 
 Status TracedThread::listen() const { return request(PTRACE_LISTEN, "listen to", 0, 0); }
 
 Status TracedThread::detach(int signal) {
   return request(PTRACE_DETACH, "detach from", 0, static_cast<std::uintptr_t>(signal));
+}
+
+// Detaching wakes the thread as a signal does, which ends a call that is entered already: so that
+// is done only if a signal ends it anyway.
+Status TracedThread::detach_in_call() {
+  DROVER_TRY(const Registers r, registers());
+  DROVER_TRY(const SignalMask mask, signal_mask());
+  DROVER_TRY(const SignalMask pending, pending_signals(tid_));
+  if (!is_in_call(r) || (pending & ~mask) == 0) return detach();
+  DROVER_TRY(const auto other_stop, enter_call());
+  if (!other_stop) return detach();
+  if (other_stop->gone()) return {};
+  return detach(other_stop->kind == Stop::Kind::kSignal ? other_stop->signal : 0);
 }
 
 Result<SignalMask> pending_signals(pid_t pid) {

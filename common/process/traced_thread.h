@@ -30,6 +30,14 @@ inline constexpr std::int64_t kErestartnohand = -514;
 inline constexpr std::int64_t kErestartRestartblock = -516;
 constexpr bool is_restart(std::int64_t result) { return result <= -512 && result >= -516; }
 
+/// Whether a stopped thread is in a system call that it goes on with when it runs: a signal that
+/// comes first would end it, or not, as its restart code says.
+inline bool is_in_call(const Registers& registers) {
+  const auto result = static_cast<std::int64_t>(registers.rax);
+  return static_cast<std::int64_t>(registers.orig_rax) >= 0 && is_restart(result) &&
+         result != kErestartnointr;
+}
+
 /// Why a traced thread stopped, as wait4(2) with ptrace tells it.
 struct Stop {
   enum class Kind {
@@ -100,9 +108,18 @@ class TracedThread {
   /// Lets it run to the next syscall stop.
   Status resume_to_syscall() const;
   Status step() const;
+  /// Lets it run to the beginning of the call that it is about to make, past signals that wait:
+  /// they find it in the call, and end that only if it does not end by itself. A value: another
+  /// stop came instead.
+  Result<std::optional<Stop>> enter_call() const;
+  /// Lets it run, through `enter_call` if it is in a call that it goes on with. A value: another
+  /// stop came, and it does not run.
+  Result<std::optional<Stop>> go_on_in_call() const;
   /// Leaves a group-stopped thread stopped while still hearing of its continuation.
   Status listen() const;
   Status detach(int signal = 0);
+  /// The same, but signals that wait find it in the call that it goes on with, if it is in one.
+  Status detach_in_call();
 
  private:
   explicit TracedThread(pid_t tid) : tid_(tid) {}

@@ -61,7 +61,7 @@ static int by_signal(void) {
 }
 static int by_sleep(void) {
   struct timespec length = spec_of(kLimitMs * kMs);
-  return clock_nanosleep(CLOCK_MONOTONIC, 0, &length, NULL);
+  return clock_nanosleep(CLOCK_MONOTONIC, 0, &length, &length);
 }
 
 static int (*const kWaits[])(void) = {by_poll,   by_ppoll, by_epoll, by_epoll_to_the_ns,
