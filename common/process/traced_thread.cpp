@@ -25,6 +25,17 @@ std::string with_tid(const char* what, pid_t tid) {
   return std::string(what) + " " + std::to_string(tid);
 }
 
+/// The union of some sets of signals in /proc/PID/status.
+Result<SignalMask> signals_in_status(pid_t pid, std::initializer_list<const char*> keys) {
+  DROVER_TRY(const std::string status, read_proc_file("/proc/" + std::to_string(pid) + "/status"));
+  SignalMask signals = 0;
+  for (const char* key : keys) {
+    const auto at = status.find(key);
+    if (at != std::string::npos) signals |= std::strtoull(status.c_str() + at + 8, nullptr, 16);
+  }
+  return signals;
+}
+
 }  // namespace
 
 Stop Stop::from_wait_status(int status) {
@@ -209,7 +220,8 @@ Status TracedThread::detach_in_call() {
   DROVER_TRY(const Registers r, registers());
   DROVER_TRY(const SignalMask mask, signal_mask());
   DROVER_TRY(const SignalMask pending, pending_signals(tid_));
-  if (!is_in_call(r) || (pending & ~mask) == 0) return detach();
+  DROVER_TRY(const SignalMask caught, caught_signals(tid_));
+  if (!is_in_call(r) || (pending & ~mask & caught) == 0) return detach();
   DROVER_TRY(const auto other_stop, enter_call());
   if (!other_stop) return detach();
   if (other_stop->gone()) return {};
@@ -217,13 +229,9 @@ Status TracedThread::detach_in_call() {
 }
 
 Result<SignalMask> pending_signals(pid_t pid) {
-  DROVER_TRY(const std::string status, read_proc_file("/proc/" + std::to_string(pid) + "/status"));
-  SignalMask pending = 0;
-  for (const char* key : {"\nSigPnd:", "\nShdPnd:"}) {
-    const auto at = status.find(key);
-    if (at != std::string::npos) pending |= std::strtoull(status.c_str() + at + 8, nullptr, 16);
-  }
-  return pending;
+  return signals_in_status(pid, {"\nSigPnd:", "\nShdPnd:"});
 }
+
+Result<SignalMask> caught_signals(pid_t pid) { return signals_in_status(pid, {"\nSigCgt:"}); }
 
 }  // namespace drover

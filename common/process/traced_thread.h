@@ -130,5 +130,7 @@ class TracedThread {
 
 /// The signals that wait for a process of one thread (/proc/PID/status).
 Result<SignalMask> pending_signals(pid_t pid);
+/// Those that the process has a handler for.
+Result<SignalMask> caught_signals(pid_t pid);
 
 }  // namespace drover
