@@ -148,8 +148,8 @@ std::optional<peer::PeerMessage> Daemon::asked_by_node(const std::string& from,
   if (message.has_body_state() && allowed(Verb::kBodyState)) {
     const peer::BodyState& state = message.body_state();
     const JobPtr job = jobs_.find(state.job());
-    // Only the node that the body was sent to is listened to, and only about this epoch.
-    if (job && job->where == from && job->epoch == state.epoch())
+    // Only the node that the body was sent to is listened to, and only about that body.
+    if (job && job->where == from && job->body_epoch == state.epoch())
       job->away_rss_bytes = state.rss_bytes();
   }
   return std::nullopt;

@@ -234,7 +234,7 @@ local::Job Daemon::describe(const Job& job) const {
   out.set_where(job.where);
   out.set_state(std::string(job_state_name(job.state)));
   out.set_moves(job.moves);
-  out.set_epoch(job.epoch);
+  out.set_epoch(job.body_epoch);
   out.set_calls_per_second(job.calls_per_second);
   out.set_never_automatic(job.options.never_automatic);
   out.set_last_refusal(job.last_refusal);

@@ -301,6 +301,7 @@ void Moves::moved(const JobPtr& job, const MovePtr& move, const order::MoveEnded
   done.set_duration_ns(event.duration_ns());
   if (!to_home) {
     job->state = JobState::kAway;
+    job->body_epoch = event.epoch();
     if (move && move->epoch == event.epoch()) finish(move, done);
     return;
   }

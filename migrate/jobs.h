@@ -61,8 +61,9 @@ struct Job {
   std::string command;
   JobOptions options;
   JobState state = JobState::kHome;
-  std::string where;  ///< node
-  std::uint64_t epoch = 0;
+  std::string where;             ///< node
+  std::uint64_t epoch = 0;       ///< the last that was given out: a move that failed had one, too
+  std::uint64_t body_epoch = 0;  ///< of the body that runs, or ran last
   std::uint64_t moves = 0;
   std::string last_refusal;
   int wait_status = 0;
