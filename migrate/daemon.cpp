@@ -130,11 +130,9 @@ void Daemon::refresh_membership() {
     log_error("the membership list has other keys for {} than this node has", settings_.node);
   for (const std::string& node : no_longer_trusted(*before, *context_.membership)) {
     log_warn("{} is not trusted any more", node);
+    moves_->distrust(node);
     peers_->drop(node);
     places_->end_guests_of(node);
-    for (const JobPtr& job : jobs_.jobs())
-      if (job->away() && job->where == node)
-        moves_->migrate(job, "home", [](const Result<local::Migrated>&) {});
   }
 }
 

@@ -248,6 +248,34 @@ void Moves::finish(const MovePtr& move, Result<local::Migrated> outcome) {
     log_info("{}: {}", describe(job), job.last_refusal);
   }
   move->done(std::move(outcome));
+  if (move->kind != JobState::kComingHome) bring_home();
+}
+
+void Moves::distrust(const std::string& node) {
+  for (const JobPtr& job : jobs_.jobs()) {
+    const auto found = moves_.find(job->id);
+    const MovePtr move = found == moves_.end() ? nullptr : found->second;
+    const bool goes_there = move && move->target == node;
+    if (goes_there || job->where == node) unwanted_places_[job->id] = node;
+    if (goes_there && !move->ordered) fail(move, refusal(node + " is not trusted any more"));
+  }
+  bring_home();
+}
+
+/// A move that is under way is let end first: only then is it known where the process is.
+void Moves::bring_home() {
+  const auto places = unwanted_places_;  // a homecoming that fails at once changes nothing here
+  for (const auto& [id, node] : places) {
+    if (moves_.count(id)) continue;
+    const JobPtr job = jobs_.find(id);
+    if (job && job->away() && job->where == node)
+      migrate(job, kHome, [](const Result<local::Migrated>&) {});
+    else
+      unwanted_places_.erase(id);
+  }
+  next_try_.reset();
+  if (!unwanted_places_.empty())
+    next_try_ = context_.loop.after(kNextTry, [this] { bring_home(); });
 }
 
 void Moves::deputy_says(const std::string& id, const order::DeputyEvent& event) {

@@ -45,6 +45,13 @@ class Moves {
 
   bool has_deputy(const std::string& job) const { return deputies_.present(job); }
 
+  /// The node is not to have any job of ours: moves to it that have not begun fail, what is there
+  /// or on its way comes home.
+  void distrust(const std::string& node);
+
+  /// A homecoming of that kind that failed is tried again after this.
+  static constexpr std::chrono::seconds kNextTry{5};
+
   /// The job's process has ended, and no deputy has: whoever waits for a move of it is told.
   void job_ended(const JobPtr& job);
 
@@ -80,6 +87,7 @@ class Moves {
   void fail(const MovePtr& move, const Error& why);
   void release_place(const Move& move);
   void finish(const MovePtr& move, Result<local::Migrated> outcome);
+  void bring_home();
 
   // What deputies say.
   void deputy_says(const std::string& job, const order::DeputyEvent& event);
@@ -96,7 +104,9 @@ class Moves {
   Questions* questions_ = nullptr;
   DeputyGone deputy_gone_;
   peer::Machine machine_;
-  std::map<std::string, MovePtr> moves_;  // by job
+  std::map<std::string, MovePtr> moves_;                // by job
+  std::map<std::string, std::string> unwanted_places_;  // by job: the node that it is not to be on
+  EventLoop::Hold next_try_;
   Deputies deputies_;
   std::map<std::string, EventLoop::Hold> inquests_;  // into deputies that died, by job
 };

@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from fault_cases import FaultLab
 from lab import wait_until
 from numbered_job import NumberedJob
 
@@ -205,6 +206,59 @@ def test_a_revoked_nodes_guests_go_home_and_it_is_heard_no_more(lab):
     assert refused(made, job.pid, "n2", OWNER) == "n2 has been revoked"
     job.migrate("n3", user=OWNER)
     job.finish()
+
+
+@pytest.fixture
+def fault_lab():
+    made = FaultLab()
+    yield made
+    made.lab.down()
+
+
+def start_move(fault_lab, job, target, node, step):
+    """Asks for a move; returns when it is held up at the step."""
+    mover = fault_lab.lab.popen("n1", ["mosmigrate", job.pid, target])
+    wait_until(lambda: f"fault point {step}: " in fault_lab.log(node).read_text(), what=step)
+    return mover
+
+
+def where(lab, job):
+    seen = next(one for one in json.loads(lab.out("n1", ["mosps", "--json"]))
+                if one["pid"] == job.pid)
+    return seen["where"], seen["state"]
+
+
+def test_a_move_to_a_node_that_is_revoked_meanwhile_fails(fault_lab):
+    fault_lab.prepare({"n2": "migrated.target.asked:delay=3000"})
+    job = NumberedJob(fault_lab.lab)
+    mover = start_move(fault_lab, job, "n2", "n2", "migrated.target.asked")
+    fault_lab.lab.out("n1", ["mosctl", "revoke", "n2"])
+    _, words = mover.communicate(timeout=2)
+    assert words == f"mosmigrate: {job.pid}: cannot move to n2: n2 is not trusted any more\n"
+    assert where(fault_lab.lab, job) == ("n1", "home")
+    job.progress(10)
+    job.finish()
+
+
+@pytest.mark.parametrize("before, target, fault", [
+    ([], "n2", "deputy.outbound.frozen:delay=2500"),
+    (["n3"], "n2", "deputy.hop.ordered:delay=2500"),
+    (["n2"], "n3", "deputy.hop.connected:delay=2500,deputy.hop.ready:fail"),
+], ids=["out", "hop to it", "failed hop from it"])
+def test_a_job_on_the_way_to_or_from_a_node_that_is_revoked_comes_home(fault_lab, before, target,
+                                                                       fault):
+    fault_lab.prepare({"n1": fault})
+    lab = fault_lab.lab
+    job = NumberedJob(lab)
+    for node in before:
+        job.migrate(node)
+    mover = start_move(fault_lab, job, target, "n1", fault.split(":")[0])
+    lab.out("n1", ["mosctl", "revoke", "n2"])
+    mover.communicate(timeout=20)
+    wait_until(lambda: where(lab, job) == ("n1", "home"), what="it is at home")
+    job.progress(10)
+    job.finish()
+    assert job.error == ""
 
 
 def test_a_list_that_nobody_signed_is_not_used(lab):
