@@ -165,11 +165,11 @@ Result<std::unique_ptr<GuestPlaces::Place>> GuestPlaces::start_guest(const Place
 }
 
 Status GuestPlaces::issue_tickets(const PlaceKey& key, Place& place) {
-  const auto expires = EventLoop::Clock::now() + kUnusedLife;
-  const Ticket home_ticket = tickets_.issue({key, false}, expires);
+  const auto now = EventLoop::Clock::now();
+  const Ticket home_ticket = tickets_.issue({key, false}, now, now + kUnusedLife);
   place.answer.set_home_ticket(to_field(home_ticket));
   if (place.request.from_guest())
-    place.answer.set_source_ticket(to_field(tickets_.issue({key, true}, expires)));
+    place.answer.set_source_ticket(to_field(tickets_.issue({key, true}, now, now + kUnusedLife)));
   DROVER_TRY(const Ticket link, parse_ticket(field_bytes(place.request.link())));
   DROVER_TRY(place.channel_key, peers_.body_key(std::get<0>(key), link, true, std::get<1>(key),
                                                 std::get<2>(key), home_ticket));

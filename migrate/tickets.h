@@ -42,8 +42,10 @@ class TicketBook {
  public:
   using Clock = std::chrono::steady_clock;
 
-  /// Gives out a new ticket for `owner` that is good until `expires`.
-  Ticket issue(T owner, Clock::time_point expires) {
+  /// Gives out a new ticket for `owner` that is good until `expires`. Those that have expired by
+  /// `now` are forgotten.
+  Ticket issue(T owner, Clock::time_point now, Clock::time_point expires) {
+    std::erase_if(entries_, [&](const auto& entry) { return now >= entry.second.expires; });
     const Ticket ticket = random_ticket();
     entries_.insert_or_assign(ticket, Entry{std::move(owner), expires});
     return ticket;

@@ -15,7 +15,7 @@ const Book::Clock::time_point kStart{seconds(1000)};
 
 TEST(Tickets, ATicketOpensOnce) {
   Book book;
-  const Ticket ticket = book.issue("guest", kStart + seconds(30));
+  const Ticket ticket = book.issue("guest", kStart, kStart + seconds(30));
   EXPECT_EQ(book.redeem(ticket, kStart), "guest");
   EXPECT_EQ(book.redeem(ticket, kStart), std::nullopt);
   EXPECT_EQ(book.size(), 0u);
@@ -23,16 +23,25 @@ TEST(Tickets, ATicketOpensOnce) {
 
 TEST(Tickets, ATicketExpires) {
   Book book;
-  const Ticket early = book.issue("early", kStart + seconds(30));
-  const Ticket late = book.issue("late", kStart + seconds(30));
+  const Ticket early = book.issue("early", kStart, kStart + seconds(30));
+  const Ticket late = book.issue("late", kStart, kStart + seconds(30));
   EXPECT_EQ(book.redeem(early, kStart + seconds(30) - std::chrono::nanoseconds(1)), "early");
   EXPECT_EQ(book.redeem(late, kStart + seconds(30)), std::nullopt);
   EXPECT_EQ(book.redeem(late, kStart), std::nullopt) << "an expired ticket is spent as well";
 }
 
+TEST(Tickets, TicketsThatNobodyUsesAreForgotten) {
+  Book book;
+  for (int second = 0; second < 1000; ++second) {
+    const auto now = kStart + seconds(second);
+    book.issue("guest", now, now + seconds(30));
+    EXPECT_LE(book.size(), 30u);
+  }
+}
+
 TEST(Tickets, AWithdrawnOrUnknownTicketOpensNothing) {
   Book book;
-  const Ticket ticket = book.issue("guest", kStart + seconds(30));
+  const Ticket ticket = book.issue("guest", kStart, kStart + seconds(30));
   book.withdraw(ticket);
   EXPECT_EQ(book.redeem(ticket, kStart), std::nullopt);
   EXPECT_EQ(book.redeem(Ticket{}, kStart), std::nullopt);
