@@ -168,7 +168,7 @@ Result<OwnedFd> CacheServer::adopt(const std::string& scope, const ContentKey& k
 
 Status introduce_client(LocalSocket& control, const std::string& scope, LocalSocket socket) {
   const int fd = socket.fd();
-  return control.send(as_bytes(scope), std::span(&fd, 1));
+  return control.send(as_bytes(scope), std::span(&fd, 1), std::chrono::milliseconds(0));
 }
 
 /// Fills memory, then offers it to the cache, whose copy all bodies of the node share. The cache

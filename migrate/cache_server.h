@@ -52,7 +52,8 @@ class CacheServer {
   std::vector<Client> clients_;
 };
 
-/// Tells a CacheServer in `run` of a new guest, whose end of the socket pair is `socket`.
+/// Tells a CacheServer in `run` of a new guest, whose end of the socket pair is `socket`. Never
+/// waits, for whoever calls has others to serve: ETIMEDOUT if the server is behind with its work.
 Status introduce_client(LocalSocket& control, const std::string& scope, LocalSocket socket);
 
 /// A guest's view of the cache. A cache that is gone, slow or full never fails a move: contents

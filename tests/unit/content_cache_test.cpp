@@ -490,6 +490,20 @@ TEST_F(CacheServerTest, what_one_guest_fills_another_finds_if_it_may) {
   EXPECT_EQ(stop(), 0);
 }
 
+TEST_F(CacheServerTest, a_keeper_that_does_not_read_holds_nobody_up) {
+  auto ends = LocalSocket::pair();
+  ASSERT_TRUE(ends);
+  const auto began = std::chrono::steady_clock::now();
+  Status introduced;
+  for (int i = 0; i < 100'000 && introduced; ++i) {
+    auto guest = LocalSocket::pair();
+    ASSERT_TRUE(guest);
+    introduced = introduce_client(ends->first, private_scope("n1", 1), std::move(guest->second));
+  }
+  EXPECT_FALSE(introduced);
+  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(2));
+}
+
 TEST_F(CacheServerTest, a_guest_cannot_put_in_false_or_changeable_content) {
   start();
   LocalSocket raw = connect(private_scope("n1", 1));
