@@ -208,12 +208,13 @@ Status read_content(const OwnedFd& file, std::uint64_t offset, std::span<std::by
   return {};
 }
 
-Result<std::uint64_t> send_origin(SecureChannel& channel, const HostedImage& hosted) {
+Result<std::uint64_t> send_origin(SecureChannel& channel, const HostedImage& hosted,
+                                  const SignOfLife& alive) {
   DROVER_CHECK(channel.send(type(FrameType::kIdentity), hosted.identity.encode()));
-  return send_contents(channel, 0, hosted.contents.all,
-                       [&](std::uint32_t index, std::uint64_t offset, std::span<std::byte> into) {
-                         return read_content(hosted.contents.files[index], offset, into);
-                       });
+  const auto read = [&](std::uint32_t index, std::uint64_t offset, std::span<std::byte> into) {
+    return read_content(hosted.contents.files[index], offset, into);
+  };
+  return send_contents(channel, 0, hosted.contents.all, read, alive);
 }
 
 }  // namespace
@@ -252,7 +253,7 @@ Result<std::uint64_t> send_body_image(SecureChannel& channel, Body& body, const 
 
   std::uint64_t sent = 0;
   if (with_contents) {
-    DROVER_TRY(sent, send_origin(channel, hosted));
+    DROVER_TRY(sent, send_origin(channel, hosted, alive));
   }
   DROVER_CHECK(channel.send(type(FrameType::kLayout), layout.encode()));
   DROVER_TRY(const std::uint64_t pages,

@@ -1,12 +1,29 @@
 #include "migrate/content_transfer.h"
 
+#include <poll.h>
+
 #include <algorithm>
 
 namespace drover {
 namespace {
 
-constexpr std::uint64_t kPiece = 1 << 20;
+/// Small, so that there is a sign of life in time on a slow link.
+constexpr std::uint64_t kPiece = 128 << 10;
 constexpr std::chrono::seconds kAnswerTimeout{20};
+constexpr std::chrono::milliseconds kSignPeriod{1000};
+
+Result<Frame> await_answer(SecureChannel& channel, const SignOfLife& alive) {
+  const auto deadline = std::chrono::steady_clock::now() + kAnswerTimeout;
+  for (;;) {
+    DROVER_TRY(std::optional<Frame> answer, channel.receive());
+    if (answer) return *std::move(answer);
+    if (std::chrono::steady_clock::now() >= deadline)
+      return Error{ETIMEDOUT, "answer to an offer of contents"};
+    pollfd ready{channel.poll_fd(), POLLIN, 0};
+    poll(&ready, 1, static_cast<int>(kSignPeriod.count()));
+    if (alive) DROVER_CHECK(alive());
+  }
+}
 
 }  // namespace
 
@@ -23,12 +40,12 @@ Result<ReceivedPiece> parse_content_piece(const std::vector<Content>& contents, 
 }
 
 Result<std::uint64_t> send_contents(SecureChannel& channel, std::uint32_t first_index,
-                                    const std::vector<Content>& contents,
-                                    const ContentReader& read) {
+                                    const std::vector<Content>& contents, const ContentReader& read,
+                                    const SignOfLife& alive) {
   if (contents.empty()) return std::uint64_t{0};
   DROVER_CHECK(channel.send(static_cast<std::uint16_t>(FrameType::kOfferContent),
                             ContentOffer{first_index, contents}.encode()));
-  DROVER_TRY(const Frame answer, channel.receive_within(kAnswerTimeout));
+  DROVER_TRY(const Frame answer, await_answer(channel, alive));
   if (answer.type == static_cast<std::uint16_t>(FrameType::kFailed)) {
     WireReader r(answer.payload);
     return refusal(r.text());
@@ -50,6 +67,7 @@ Result<std::uint64_t> send_contents(SecureChannel& channel, std::uint32_t first_
       const ContentPiece head{index, 0, offset};
       DROVER_CHECK(channel.send(static_cast<std::uint16_t>(FrameType::kContent),
                                 std::as_bytes(std::span(&head, 1)), piece));
+      if (alive) DROVER_CHECK(alive());
       sent += piece.size();
     }
   }

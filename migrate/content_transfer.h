@@ -5,6 +5,7 @@
 
 #include "common/secure_channel.h"
 #include "migrate/image.h"
+#include "migrate/page_stream.h"
 
 namespace drover {
 
@@ -23,9 +24,10 @@ struct ReceivedPiece {
 Result<ReceivedPiece> parse_content_piece(const std::vector<Content>& contents, ByteView payload);
 
 /// Offers `contents`, numbered from `first_index` on, waits for what is wanted and sends that.
-/// Gives the bytes of content sent.
+/// Meanwhile calls `alive` at least once a second if the channel takes as much. Gives the bytes of
+/// content sent.
 Result<std::uint64_t> send_contents(SecureChannel& channel, std::uint32_t first_index,
-                                    const std::vector<Content>& contents,
-                                    const ContentReader& read);
+                                    const std::vector<Content>& contents, const ContentReader& read,
+                                    const SignOfLife& alive = {});
 
 }  // namespace drover

@@ -5,7 +5,8 @@
 namespace drover {
 namespace {
 
-constexpr std::uint64_t kPiece = 1 << 20;
+/// Small, so that there is a sign of life in time on a slow link.
+constexpr std::uint64_t kPiece = 128 << 10;
 
 Result<std::uint64_t> send_range(SecureChannel& channel, const ForeignMemory& memory,
                                  ForeignRange range, Bytes& buffer, const SignOfLife& alive) {
