@@ -22,6 +22,8 @@ constexpr std::chrono::milliseconds kNoWait{0};
 constexpr std::chrono::seconds kTermPatience{3};
 constexpr std::chrono::milliseconds kCleanUpPause{200};
 constexpr int kCleanUpTries = 50;
+/// Between tries after those.
+constexpr std::chrono::seconds kLateCleanUpPause{10};
 
 peer::PeerMessage refused(const Error& why) {
   peer::PeerMessage message;
@@ -368,15 +370,20 @@ void GuestPlaces::guest_gone(const PlaceKey& key, int wait_status) {
 /// Nothing of a guest may run when its uid is given to the next. What it has left is killed,
 /// and dies in its own time.
 void GuestPlaces::clean_up(const std::shared_ptr<GuestCgroup>& group, uid_t uid, int tries) {
-  if (!group->remove() && tries < kCleanUpTries) {
-    const std::uint64_t id = next_clean_up_++;
-    clean_ups_[id] = context_.loop.after(kCleanUpPause, [this, group, uid, tries, id] {
-      clean_up(group, uid, tries + 1);
-      clean_ups_.erase(id);
-    });
-    return;
+  if (group->remove()) {
+    if (tries > kCleanUpTries) log_info("guest uid {}: what was left of it is gone", uid);
+    return uids_.give_back(uid);
   }
-  uids_.give_back(uid);
+  if (tries == kCleanUpTries)
+    log_warn("guest uid {}: its guest has gone, but not {}: tried again every {} s", uid,
+             group->remains(), kLateCleanUpPause / std::chrono::seconds(1));
+  const std::uint64_t id = next_clean_up_++;
+  const std::chrono::nanoseconds pause =
+      tries < kCleanUpTries ? kCleanUpPause : std::chrono::nanoseconds(kLateCleanUpPause);
+  clean_ups_[id] = context_.loop.after(pause, [this, group, uid, tries, id] {
+    clean_up(group, uid, tries + 1);
+    clean_ups_.erase(id);
+  });
 }
 
 }  // namespace drover

@@ -141,6 +141,16 @@ bool GuestCgroup::remove() {
   return directories_.empty();
 }
 
+std::string GuestCgroup::remains() const {
+  std::string words;
+  for (const std::string& directory : directories_) {
+    std::istringstream members(read_text(directory + "/cgroup.procs"));
+    words += (words.empty() ? "" : ", ") + directory;
+    for (std::string pid; members >> pid;) words += " process " + pid;
+  }
+  return words;
+}
+
 std::vector<std::string> GuestCgroup::join_files() const {
   std::vector<std::string> files;
   for (const std::string& directory : directories_) files.push_back(directory + "/cgroup.procs");

@@ -39,6 +39,8 @@ class GuestCgroup {
   /// Once the guest has ended: kills what it has left behind and removes the group. False if
   /// something in it is still dying: try again in a moment.
   bool remove();
+  /// What `remove` could not remove, in words: the directories and who is in them.
+  std::string remains() const;
 
   const std::string& shortfall() const { return shortfall_; }
   /// The files that a process writes "0" to in order to join.
