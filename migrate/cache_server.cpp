@@ -22,6 +22,9 @@ constexpr std::chrono::seconds kServerPatience{3};
 constexpr std::chrono::milliseconds kClientPatience{200};
 constexpr std::size_t kMaxClients = 4096;
 constexpr std::size_t kPiece = 1 << 20;
+constexpr std::uint64_t kGuestsThatFillTheCache = 4;
+/// What even the smallest file takes.
+constexpr std::uint64_t kBlock = 4096;
 
 /// The size of a file that nobody can change any more and whose reading never waits for anybody,
 /// which is what the seals of a memory file say.
@@ -145,25 +148,37 @@ Status CacheServer::answer_next(Client& client) {
                             kClientPatience);
 }
 
-Result<std::optional<OwnedFd>> CacheServer::answer(const Client& client, const Request& request) {
+Result<std::optional<OwnedFd>> CacheServer::answer(Client& client, const Request& request) {
   const std::string scope = request.sharing == Sharing::kPublic ? kPublicScope : client.scope;
   if (request.operation == kFind) return cache_.find(scope, request.key);
-  DROVER_TRY(OwnedFd file, adopt(scope, request.key, request.contents));
+  DROVER_TRY(OwnedFd file, adopt(client, scope, request));
   return std::optional(std::move(file));
 }
 
-Result<OwnedFd> CacheServer::adopt(const std::string& scope, const ContentKey& key,
-                                   const OwnedFd& contents) {
-  DROVER_TRY(const std::uint64_t size, sealed_size(contents));
+Result<OwnedFd> CacheServer::adopt(Client& client, const std::string& scope,
+                                   const Request& request) {
+  DROVER_TRY(const std::uint64_t size, sealed_size(request.contents));
   // Another guest may have been faster.
-  DROVER_TRY(auto present, cache_.find(scope, key));
+  DROVER_TRY(auto present, cache_.find(scope, request.key));
   if (present) return *std::move(present);
   if (size > cache_.limit_bytes()) return Error{EFBIG, "content is larger than the cache"};
-  DROVER_TRY(auto filling, cache_.fill(scope, key, size));
+  DROVER_CHECK(charge(client, size));
+  DROVER_TRY(auto filling, cache_.fill(scope, request.key, size));
   // A second copy in memory would be of no use: the guest has one.
   if (filling->in_memory()) return Error{ENOSPC, "keep content"};
-  DROVER_CHECK(copy_into(*filling, contents, size));
+  DROVER_CHECK(copy_into(*filling, request.contents, size));
   return filling->finish();
+}
+
+/// What turns out to be false is charged as well: it has cost as much.
+Status CacheServer::charge(Client& client, std::uint64_t size) const {
+  const std::uint64_t share = cache_.limit_bytes() / kGuestsThatFillTheCache;
+  const std::uint64_t on_disk = std::max((size + kBlock - 1) / kBlock, std::uint64_t{1}) * kBlock;
+  if (on_disk > share - client.offered_bytes) {
+    return Error{EDQUOT, "this guest has put in its share"};
+  }
+  client.offered_bytes += on_disk;
+  return {};
 }
 
 Status introduce_client(LocalSocket& control, const std::string& scope, LocalSocket socket) {

@@ -17,7 +17,8 @@ namespace drover {
 
 /// Serves a cache to guests, one request after the other. Runs in a process of its own, as the
 /// cache's user and without capabilities: it reads what guests pass in, though only to hash and
-/// copy it.
+/// copy it. One guest gets at most a quarter of the cache's size to put in; what it has beyond
+/// that it keeps to itself.
 class CacheServer {
  public:
   explicit CacheServer(ContentCache cache) : cache_(std::move(cache)) {}
@@ -40,12 +41,14 @@ class CacheServer {
   struct Client {
     LocalSocket socket;
     std::string scope;
+    std::uint64_t offered_bytes = 0;  ///< of contents that were new, as the disk counts them
   };
   struct Request;
   /// Failure means that the client is to be dropped.
   Status answer_next(Client& client);
-  Result<std::optional<OwnedFd>> answer(const Client& client, const Request& request);
-  Result<OwnedFd> adopt(const std::string& scope, const ContentKey& key, const OwnedFd& contents);
+  Result<std::optional<OwnedFd>> answer(Client& client, const Request& request);
+  Result<OwnedFd> adopt(Client& client, const std::string& scope, const Request& request);
+  Status charge(Client& client, std::uint64_t size) const;
   Status serve_ready(std::chrono::milliseconds timeout, LocalSocket* control, bool& control_open);
 
   ContentCache cache_;

@@ -144,8 +144,7 @@ Result<std::unique_ptr<ContentCache::CacheFilling>> ContentCache::fill(std::stri
         new CacheFilling(*this, name, key, OwnedFd(), "", HashedFile(std::move(file), size)));
   };
   if (!is_scope(scope)) return refusal("cache: '" + std::string(scope) + "' is not a scope");
-  if (size > limit_) return in_memory();
-  make_room(size);
+  if (filling_ > limit_ || size > limit_ - filling_) return in_memory();
   auto directory = open_scope(scope, true);
   if (!directory) {
     if (is_of_the_disk(directory.error().code)) return in_memory();
@@ -203,7 +202,7 @@ void ContentCache::count() {
 }
 
 void ContentCache::make_room(std::uint64_t bytes) {
-  const auto fits = [&] { return used_ + filling_ + bytes <= limit_; };
+  const auto fits = [&] { return used_ + bytes <= limit_; };
   if (fits()) return;
   // Another program may have changed the cache since we counted.
   std::vector<Stored> all;
@@ -271,6 +270,7 @@ Result<OwnedFd> ContentCache::CacheFilling::publish() {
   const OwnedFd writable = file_.take();
   const std::string final_name = hexadecimal(key_);
   const bool replaces = faccessat(scope_.get(), final_name.c_str(), F_OK, 0) == 0;
+  if (!replaces) cache_.make_room(file_.size());
   if (renameat(scope_.get(), temporary_.c_str(), scope_.get(), final_name.c_str()) == 0) {
     temporary_.clear();
     cache_.filling_ -= file_.size();

@@ -42,10 +42,12 @@ class ContentCache {
   /// The content as a read-only file, or nothing. `scope` is one of the two kinds above.
   Result<std::optional<OwnedFd>> find(std::string_view scope, const ContentKey& key);
 
-  /// Begins to take in a content. Contents used longest ago (by mtime, which finding sets) are
-  /// removed until this one fits under the limit; a body that has one mapped keeps it, and its
-  /// disk space, until it ends. What is too large for the limit, or for the disk, is held in
-  /// memory instead: see in_memory. Two that fill the same content do not disturb each other.
+  /// Begins to take in a content. Only once it is whole and verified are contents used longest ago
+  /// (by mtime, which finding sets) removed until this one fits under the limit; until then it is
+  /// on disk besides them. A body that has one mapped keeps it, and its disk space, until it ends.
+  /// What is too large for the limit, together with all that is being filled, or for the disk, is
+  /// held in memory instead: see in_memory. Two that fill the same content do not disturb each
+  /// other.
   class CacheFilling;
   Result<std::unique_ptr<CacheFilling>> fill(std::string_view scope, const ContentKey& key,
                                              std::uint64_t size);

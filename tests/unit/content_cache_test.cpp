@@ -301,12 +301,29 @@ TEST_F(ContentCacheTest, removes_what_was_used_longest_ago_to_stay_under_the_lim
   EXPECT_FALSE(has(cache, contents[2]));
   EXPECT_FALSE(has(cache, contents[3]));
   EXPECT_TRUE(has(cache, contents[4]));
-  // An unfinished filling has its room already.
-  auto filling = cache.fill(kPublicScope, key_of(some_bytes(600'000, 10)), 600'000);
-  ASSERT_TRUE(filling);
-  ASSERT_TRUE(put_into(cache, some_bytes(300'000, 11)));
-  EXPECT_LE(cache.used_bytes(), 400'000u);
+  ASSERT_TRUE(put_into(cache, some_bytes(900'000, 11)));
+  EXPECT_EQ(cache.used_bytes(), 900'000u);
   EXPECT_TRUE(read_all(**mapped) == contents[0]) << "removed but still in use";
+}
+
+TEST_F(ContentCacheTest, removes_nothing_for_what_is_not_whole_or_false) {
+  ContentCache cache = open(1'000'000);
+  std::vector<Bytes> contents;
+  for (unsigned i = 0; i < 5; ++i) contents.push_back(some_bytes(200'000, i));
+  for (const Bytes& data : contents) ASSERT_TRUE(put_into(cache, data));
+  {
+    auto unfinished = cache.fill(kPublicScope, key_of(some_bytes(600'000, 10)), 600'000);
+    ASSERT_TRUE(unfinished);
+    EXPECT_FALSE((*unfinished)->in_memory());
+    auto too_much = cache.fill(kPublicScope, key_of(some_bytes(500'000, 11)), 500'000);
+    ASSERT_TRUE(too_much);
+    EXPECT_TRUE((*too_much)->in_memory()) << "the disk would fill up with what is promised";
+  }
+  const auto wrong = put([&] { return cache.fill(kPublicScope, key_of(contents[0]), 900'000); },
+                         some_bytes(900'000, 12));
+  EXPECT_FALSE(wrong);
+  for (const Bytes& data : contents) EXPECT_TRUE(has(cache, data));
+  EXPECT_EQ(cache.used_bytes(), 1'000'000u);
 }
 
 TEST_F(ContentCacheTest, what_exceeds_the_limit_is_held_in_memory) {
@@ -576,8 +593,35 @@ TEST_F(CacheServerTest, without_the_cache_contents_stay_in_memory) {
   EXPECT_TRUE(finds(client, Sharing::kPrivate, data));
 }
 
+TEST_F(CacheServerTest, a_guest_puts_in_its_share_and_no_more) {
+  constexpr std::uint64_t kCache = 1'000'000;
+  start(kCache);
+  CacheClient greedy(connect(private_scope("n1", 1)));
+  CacheClient other(connect(private_scope("n2", 2)));
+  const Bytes first = some_bytes(200'000), second = some_bytes(200'000, 2);
+  ASSERT_TRUE(put_through(greedy, Sharing::kPublic, first));
+  EXPECT_FALSE(greedy.trouble());
+  ASSERT_TRUE(put_through(greedy, Sharing::kPublic, second)) << "it has it for itself";
+  ASSERT_TRUE(greedy.trouble());
+  EXPECT_EQ(greedy.trouble()->code, EDQUOT);
+  EXPECT_FALSE(finds(other, Sharing::kPublic, second));
+  EXPECT_TRUE(finds(greedy, Sharing::kPublic, second));
+  ASSERT_TRUE(put_through(other, Sharing::kPublic, second));
+  EXPECT_FALSE(other.trouble());
+  EXPECT_TRUE(finds(other, Sharing::kPublic, first));
+}
+
+TEST_F(CacheServerTest, many_small_contents_count_as_the_blocks_that_they_take) {
+  start(1'000'000);
+  CacheClient greedy(connect(private_scope("n1", 1)));
+  unsigned put_in = 0;
+  while (put_in < 1000 && !greedy.trouble())
+    ASSERT_TRUE(put_through(greedy, Sharing::kPrivate, some_bytes(1, ++put_in + 1000)));
+  EXPECT_LT(put_in, 100u);
+}
+
 TEST_F(CacheServerTest, a_full_cache_leaves_contents_in_memory_and_says_so) {
-  start(1000);
+  start(50'000);
   CacheClient client(connect(private_scope("n1", 1)));
   const Bytes data = some_bytes(100'000), small = some_bytes(900, 2);
   ASSERT_TRUE(put_through(client, Sharing::kPrivate, data));
