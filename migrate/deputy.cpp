@@ -23,7 +23,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 constexpr std::chrono::seconds kHandshake{5};
-constexpr std::chrono::seconds kImagePatience{20};
+/// For the answer of a guest that may still be dialling, or sending to, the target of a hop.
+constexpr std::chrono::seconds kHopAnswerGrace{60};
 
 const sigset_t kChildSignal = [] {
   sigset_t set;
@@ -248,18 +249,22 @@ void Deputy::stay(const Error& why) {
 
 // A guest that was told to leave answers once; what it had sent until then is of no use now.
 Status Deputy::await_answer() {
+  if (bounds_)
+    bounds_->begin_anew(Clock::now());
+  else
+    bounds_.emplace(Clock::now(), machine_memory(), kHopAnswerGrace);
   while (answer_due_) {
-    DROVER_TRY(const Frame frame, channel_->receive_within(kImagePatience));
+    DROVER_TRY(const std::optional<Frame> frame, hear_leaver());
+    if (done_) return {};
+    if (!frame) continue;
     heard_ = Clock::now();
-    if (is_answer(frame)) break;
-    const auto kind = static_cast<FrameType>(frame.type);
+    if (is_answer(*frame)) break;
+    const auto kind = static_cast<FrameType>(frame->type);
     if (kind == FrameType::kLayout || kind == FrameType::kPages || kind == FrameType::kState ||
         kind == FrameType::kNeedHome) {
       continue;
     }
-    DROVER_CHECK(on_body_frame(frame));
-    const auto event = server_->take_event();
-    if (event && event->kind == HomeEvent::Kind::kEnded) return on_event(*event);
+    DROVER_CHECK(on_body_frame(*frame));
   }
   return {};
 }
@@ -273,6 +278,25 @@ bool Deputy::is_answer(const Frame& frame) {
   return true;
 }
 
+/// A frame of a guest that was told to leave, if one comes in a heartbeat's time. The guest has to
+/// get on with it; and the process's user, who may lose patience before we do, may kill it.
+Result<std::optional<Frame>> Deputy::hear_leaver() {
+  DROVER_CHECK(server_->look());
+  const auto event = server_->take_event();
+  if (event && event->kind == HomeEvent::Kind::kEnded) {
+    DROVER_CHECK(on_event(*event));
+    return std::optional<Frame>();
+  }
+  DROVER_TRY(std::optional<Frame> frame, channel_->receive());
+  if (frame) DROVER_CHECK(bounds_->take(*frame, Clock::now()));
+  const auto patience = bounds_->patience(Clock::now());
+  if (patience.count() == 0) return Error{ETIMEDOUT, "the image that is to come home"};
+  if (frame) return frame;
+  pollfd ready{channel_->poll_fd(), POLLIN, 0};
+  poll(&ready, 1, static_cast<int>(std::min(patience, kHeartbeatPeriod).count()));
+  return std::optional<Frame>();
+}
+
 Status Deputy::rebuild_at_home() {
   figures_ = {};
   DROVER_CHECK(server_->begin_recall());
@@ -282,6 +306,7 @@ Status Deputy::rebuild_at_home() {
   const auto stopped_at = Clock::now();
   DROVER_CHECK(channel_->send(type(FrameType::kRecall), {}));
   answer_due_ = true;
+  bounds_.emplace(Clock::now(), machine_memory());
   DROVER_CHECK(fault_point("deputy.home.recalled"));
 
   HomeRebuild rebuild(*process_->thread, process_->memory, process_->contents,
@@ -305,10 +330,14 @@ Status Deputy::rebuild_at_home() {
 Status Deputy::take_image(HomeRebuild& rebuild, ProcessState& state) {
   std::optional<Layout> layout;
   for (;;) {
-    DROVER_TRY(const Frame frame, channel_->receive_within(kImagePatience));
+    DROVER_TRY(const std::optional<Frame> next, hear_leaver());
+    if (done_) return {};
+    if (!next) continue;
+    const Frame& frame = *next;
     if (is_answer(frame) && frame.type == type(FrameType::kFailed)) return failure_of(frame);
     switch (static_cast<FrameType>(frame.type)) {
       case FrameType::kLayout: {
+        if (layout) return refusal("a second layout in the image");
         DROVER_TRY(layout, Layout::decode(frame.payload));
         if (layout->scratch != process_->thread->scratch().range()) {
           return refusal("the image has another scratch");

@@ -8,6 +8,7 @@
 
 #include "common/local_socket.h"
 #include "common/secure_channel.h"
+#include "migrate/image_bounds.h"
 #include "migrate/order.pb.h"
 #include "migrate/outbound.h"
 #include "remote-syscall/home_server.h"
@@ -45,6 +46,7 @@ class Deputy {
   void reassure_source();
   void stay(const Error& why);
   Status await_answer();
+  Result<std::optional<Frame>> hear_leaver();
   bool is_answer(const Frame& frame);
 
   Result<SecureChannel> open_channel(OwnedFd socket, const std::string& key, std::uint64_t epoch);
@@ -64,6 +66,7 @@ class Deputy {
   std::optional<siginfo_t> to_raise_;  // a signal that P is to get once it is home
   bool more_frames_ = false;           // of the body, already received
   bool answer_due_ = false;            // of a guest that was told to leave
+  std::optional<ImageBounds> bounds_;  // of what it sends until then
   std::string home_node_;
   std::string job_;
   std::string where_;

@@ -67,6 +67,7 @@ Status Deputy::hop_to(const order::Hop& order, SecureChannel& target) {
   const auto stopped_at = Clock::now();
   DROVER_CHECK(channel_->send(type(FrameType::kHop), hop_order.encode()));
   answer_due_ = true;
+  bounds_.reset();
   DROVER_CHECK(fault_point("deputy.hop.ordered"));
   DROVER_CHECK(await_hop(target));
   if (done_) return {};
@@ -79,12 +80,14 @@ Status Deputy::hop_to(const order::Hop& order, SecureChannel& target) {
 // The old place hears of us all the time: if the hop fails, the process goes on there. If that is
 // lost, the image may have left it before: the target knows.
 Status Deputy::await_hop(SecureChannel& target) {
-  auto deadline = Clock::now() + kHopPatience;
+  const auto latest = Clock::now() + kHopPatience;
+  auto deadline = latest;
   std::optional<Error> source_gone;
   while (Clock::now() < deadline) {
     DROVER_TRY(const std::optional<Frame> answer, target.receive());
     if (answer && answer->type == type(FrameType::kHeartbeat)) {
-      if (source_gone) deadline = std::max(deadline, Clock::now() + kNextSignPatience);
+      const auto next_sign = std::min(latest, Clock::now() + kNextSignPatience);
+      if (source_gone) deadline = std::max(deadline, next_sign);
       continue;
     }
     if (answer && answer->type == type(FrameType::kReady)) return {};
