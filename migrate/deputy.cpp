@@ -108,7 +108,7 @@ Status Deputy::begin(const order::Outbound& order, OwnedFd socket) {
   epoch_ = order.epoch();
   where_ = order.target();
   DROVER_TRY(channel_, open_channel(std::move(socket), order.key(), epoch_));
-  Outbound outbound(order.pid(), job_, home_node_, *channel_);
+  Outbound outbound(order.pid(), job_, home_node_, order.root_allowed(), *channel_);
   auto away = outbound.make();
   figures_ = outbound.figures();
   committed_ = outbound.committed();

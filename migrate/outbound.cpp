@@ -22,6 +22,7 @@
 #include "common/sha256.h"
 #include "migrate/body_end.h"
 #include "migrate/content_transfer.h"
+#include "migrate/jobs_process.h"
 #include "migrate/page_stream.h"
 #include "remote-syscall/home_server.h"
 
@@ -67,10 +68,12 @@ Error another_program() { return refusal("it has become another program meanwhil
 
 }  // namespace
 
-Outbound::Outbound(pid_t pid, std::string job, std::string home_node, SecureChannel& channel)
+Outbound::Outbound(pid_t pid, std::string job, std::string home_node, bool root_allowed,
+                   SecureChannel& channel)
     : pid_(pid),
       job_(std::move(job)),
       home_node_(std::move(home_node)),
+      root_allowed_(root_allowed),
       channel_(&channel),
       process_(std::make_unique<AwayProcess>()) {}
 
@@ -182,6 +185,7 @@ Status Outbound::freeze() {
     DROVER_CHECK(thread_.resume(stop.kind == Stop::Kind::kSignal ? stop.signal : 0));
     frozen_ = false;
   }
+  DROVER_CHECK(check_may_move());
   DROVER_TRY(const auto areas, read_memory_areas(pid_));
   DROVER_CHECK(check_areas_can_move(areas));
   DROVER_TRY(const ForeignRange vdso, find_vdso(areas));
@@ -190,6 +194,14 @@ Status Outbound::freeze() {
   DROVER_TRY(state_, capture_thread(thread_, process_->memory, vdso));
   DROVER_CHECK(fault_point("deputy.outbound.frozen"));
   return make_scratch();
+}
+
+// migrated has seen no objection, but the process has been running since.
+Status Outbound::check_may_move() const {
+  DROVER_TRY(const ProcessStatus process, read_process(pid_));
+  const auto objections = objections_to_moving(process, root_allowed_, /*tracer_is_ours=*/true);
+  if (!objections.empty()) return refusal("declined: " + objections.front());
+  return {};
 }
 
 // A call that our stop has interrupted must not show it: the kernel restarts most by itself,

@@ -31,8 +31,9 @@ struct MoveFigures {
 
 class Outbound {
  public:
-  /// `channel` leads to a guest that has said hello.
-  Outbound(pid_t pid, std::string job, std::string home_node, SecureChannel& channel);
+  /// `channel` leads to a guest that has said hello. `root_allowed`: jobs of root may leave.
+  Outbound(pid_t pid, std::string job, std::string home_node, bool root_allowed,
+           SecureChannel& channel);
   /// Before the commit: the process goes on at home as if nothing had been.
   ~Outbound();
 
@@ -49,6 +50,7 @@ class Outbound {
   Status seize();
   Status send_in_advance();
   Status freeze();
+  Status check_may_move() const;
   Result<bool> settle_interrupted_call();
   Status continue_write(const Registers& registers);
   Result<bool> continue_sleep(const Registers& registers);
@@ -65,6 +67,7 @@ class Outbound {
   pid_t pid_;
   std::string job_;
   std::string home_node_;
+  bool root_allowed_;
   SecureChannel* channel_;
   std::unique_ptr<AwayProcess> process_;
   ForeignRange vdso_;  // of the program that the move has begun with

@@ -1,0 +1,93 @@
+"""What cannot be moved, or not there, is refused in clear words, whenever it is found out."""
+
+import re
+import subprocess
+
+import pytest
+
+from fault_cases import BASE, FaultLab
+from lab import wait_until
+from numbered_job import PROGRAMS, NumberedJob
+
+BECOMES_TWO = """
+import os, sys, threading, time
+print(os.getpid(), flush=True)
+sys.stdin.readline()
+other = threading.Thread(target=sys.stdin.readline)
+other.start()
+print("two", flush=True)
+while other.is_alive(): time.sleep(0.02)
+print("one", flush=True)
+"""
+
+
+@pytest.fixture
+def fault_lab():
+    made = FaultLab()
+    yield made
+    made.lab.down()
+
+
+def start_two(lab):
+    job = lab.popen("n1", ["mosrun", "/usr/bin/python3", "-c", BECOMES_TWO],
+                    stdin=subprocess.PIPE, bufsize=1)
+    return job, int(job.stdout.readline())
+
+
+def become_two(job):
+    job.stdin.write("go\n")
+    assert job.stdout.readline() == "two\n"
+
+
+def goes_on(job):
+    out, error = job.communicate("end\n", timeout=10)
+    assert (job.returncode, out, error) == (0, "one\n", "")
+
+
+def words(pid):
+    return (f"mosmigrate: {pid}: cannot move to n2: declined: has 2 threads: "
+            "moving multi-threaded programs is not yet supported\n")
+
+
+def test_a_process_of_two_threads_is_refused(fault_lab):
+    fault_lab.prepare({})
+    job, pid = start_two(fault_lab.lab)
+    become_two(job)
+    done = fault_lab.lab.exec("n1", ["mosmigrate", pid, "n2"], check=False)
+    assert (done.returncode, done.stderr) == (1, words(pid))
+    goes_on(job)
+
+
+@pytest.mark.parametrize("step", ["deputy.outbound.connected", "deputy.outbound.contents-sent"])
+def test_a_thread_that_is_started_during_the_move_is_not_left_behind(fault_lab, step):
+    fault_lab.prepare({"n1": f"{step}:delay=1000"})
+    job, pid = start_two(fault_lab.lab)
+    mover = fault_lab.lab.popen("n1", ["mosmigrate", pid, "n2"])
+    wait_until(lambda: f"fault point {step}: " in fault_lab.log("n1").read_text(), what=step)
+    become_two(job)
+    _, error = mover.communicate(timeout=10)
+    assert (mover.returncode, error) == (1, words(pid))
+    goes_on(job)
+
+
+@pytest.mark.parametrize("hour", [3600, -3600])
+def test_a_node_whose_wall_clock_is_an_hour_off_is_refused(fault_lab, hour):
+    """Times that a program sees must not jump when it moves; everything else does not care."""
+    lab = fault_lab.lab
+    fault_lab.prepare({})
+    away = NumberedJob(lab)
+    away.migrate("n2")
+    fault_lab.stop_daemon("n1")
+    fault_lab.root("n1").joinpath("etc/drover/drover.conf").write_text(BASE.format("n1"))
+    lab.exec("n1", ["sh", "-c", f"CLOCK_AHEAD={hour} LD_PRELOAD={PROGRAMS}/clock_ahead.so migrated "
+                    "</dev/null >>/var/log/drover/migrated.log 2>&1 &"],
+             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_until(lambda: fault_lab.answers("n1"), what="migrated on n1")
+    away.progress(10)
+    job = NumberedJob(lab)
+    done = job.migrate("n2", check=False)
+    assert re.fullmatch(rf"mosmigrate: {job.pid}: cannot move to n2: the clock of n2 differs from "
+                        r"ours by 3[56]\d{5} ms\n", done.stderr), done.stderr
+    job.progress(10)
+    job.finish()
+    away.finish()
