@@ -115,6 +115,7 @@ Status ImageReceiver::on_identity(const Identity& identity) {
   spec.boottime_offset_ns = own.boottime_ns + hosting_.home_ahead.boottime_ns;
   DROVER_TRY(sandbox_, Sandbox::create(spec));
   // Before anything else of the image is read: what made the sandbox is needed no more.
+  DROVER_CHECK(enter_guest_root(hosting_.guest_root));
   DROVER_CHECK(confine_self());
   DROVER_TRY(auto blank, sandbox_->make_blank(identity.pid));
   DROVER_TRY(builder_, BodyBuilder::over(std::move(blank)));

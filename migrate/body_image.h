@@ -31,6 +31,7 @@ struct Hosting {
   std::uint32_t job_uid = 0;
   std::uint32_t job_gid = 0;
   std::uint32_t outer_uid = 0;
+  std::string guest_root;   ///< see enter_guest_root
   ClockReading home_ahead;  ///< what is to be added to our clocks to have home's
 };
 

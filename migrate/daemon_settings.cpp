@@ -39,6 +39,7 @@ Result<DaemonSettings> daemon_settings(const Options& options) {
   s.spawn.node = s.node;
   s.spawn.fault = options.text("fault");
   s.spawn.deputy_user = options.text("deputy-user");
+  s.spawn.guest_root = s.run_dir;
   return s;
 }
 

@@ -85,7 +85,9 @@ Status Guest::start() {
     contents_ = std::make_unique<MemoryStore>();
   }
   const order::HostBody& host = order.host_body();
-  hosting_ = {host.job_uid(), host.job_gid(), host.outer_uid(), {}};
+  hosting_.job_uid = host.job_uid();
+  hosting_.job_gid = host.job_gid();
+  hosting_.outer_uid = host.outer_uid();
   job_ = host.job();
   epoch_ = host.epoch();
   DROVER_TRY(const ChannelKey key, exact_bytes<32>(host.key(), "channel key"));

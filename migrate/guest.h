@@ -15,8 +15,10 @@ namespace drover {
 
 class Guest {
  public:
-  /// `control` is the socket to migrated.
-  explicit Guest(LocalSocket control) : control_(std::move(control)) {}
+  /// `control` is the socket to migrated, `root` the directory that is for enter_guest_root.
+  Guest(LocalSocket control, std::string root) : control_(std::move(control)) {
+    hosting_.guest_root = std::move(root);
+  }
 
   /// Serves until the body is gone. The value is the program's exit status.
   int run();

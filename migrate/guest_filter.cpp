@@ -18,7 +18,8 @@ namespace drover {
 namespace {
 
 // Talking over sockets that it has, holding its body, and running. It opens files only to read
-// them (it needs /proc), maps no code, starts nothing, connects nowhere.
+// them (there is nothing but /proc: enter_guest_root), maps no code, starts nothing, connects
+// nowhere.
 constexpr int kAllowed[] = {
     // descriptors and sockets that are there
     SYS_read, SYS_write, SYS_readv, SYS_writev, SYS_pread64, SYS_pwrite64, SYS_close, SYS_fcntl,

@@ -1,4 +1,5 @@
 // guest: hosts one body. Started by migrated with its socket as descriptor 3; not by people.
+#include <ctime>
 #include <iostream>
 
 #include "common/fault.h"
@@ -10,8 +11,13 @@ int main(int argc, char** argv) {
     for (const auto point : drover::kFaultPoints) std::cout << point << '\n';
     return 0;
   }
+  if (argc != 2) {
+    std::cerr << "guest: is started by migrated: guest DIRECTORY\n";
+    return 2;
+  }
   drover::log_init("guest", drover::LogLevel::kInfo);
+  tzset();  // its log has the node's time, whose zone is in a file
   constexpr int kControl = 3;
-  drover::Guest guest{drover::LocalSocket(drover::OwnedFd(kControl))};
+  drover::Guest guest(drover::LocalSocket(drover::OwnedFd(kControl)), argv[1]);
   return guest.run();
 }

@@ -7,8 +7,8 @@
 // time_namespaces(7), pivot_root(2).
 //
 // Used by the single-threaded `guest`, which runs as the throwaway uid `outer_uid` with effective
-// CAP_SETUID and CAP_SETGID (enter_guest_identity) until `confine_self`; after that it may still
-// make blanks and trace them, because it owns the user namespace.
+// CAP_SETUID, CAP_SETGID and CAP_SYS_CHROOT (enter_guest_identity) until `confine_self`; after that
+// it may still make blanks and trace them, because it owns the user namespace.
 //
 // Init and blanks are copies of the guest (no exec): whatever is in the guest's memory at `create`
 // stays readable in theirs. So make the sandbox before a channel is opened, or wipe key material
@@ -95,10 +95,18 @@ class Sandbox {
   OwnedFd control_;  ///< SEQPACKET to init
 };
 
-/// For the child that is about to exec the guest, running as root: takes the throwaway uid and
-/// gid, no groups, and of all capabilities only CAP_SETUID and CAP_SETGID, in such a way
-/// (ambient, capabilities(7)) that they are effective after the exec as well.
+/// For the child that is about to exec the guest, running as root: gives it mounts of its own, in
+/// which the directory `root` is hidden by one that has /proc and nothing else.
+Status make_guest_root(const std::string& root);
+
+/// For the same child, afterwards: takes the throwaway uid and gid, no groups, and of all
+/// capabilities only CAP_SETUID, CAP_SETGID and CAP_SYS_CHROOT, in such a way (ambient,
+/// capabilities(7)) that they are effective after the exec as well.
 Status enter_guest_identity(std::uint32_t outer_uid);
+
+/// For the guest, once its sandbox is made (a user namespace cannot be made from within): leaves
+/// the node's files for the root that make_guest_root has made.
+Status enter_guest_root(const std::string& root);
 
 /// For the guest, once its sandbox is made: gives up every capability, sets no_new_privs, allows
 /// no core dump, and makes itself non-dumpable, so that neither bodies nor other programs of its

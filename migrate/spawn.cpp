@@ -227,7 +227,11 @@ Result<Spawned> spawn_guest(const SpawnSettings& settings, uid_t outer_uid,
                             const std::vector<std::string>& join) {
   Launch launch = launch_of(settings, "guest");
   launch.join = join;
-  launch.take_identity = [outer_uid] { return enter_guest_identity(outer_uid); };
+  launch.arguments.push_back(settings.guest_root);
+  launch.take_identity = [outer_uid, root = settings.guest_root]() -> Status {
+    DROVER_CHECK(make_guest_root(root));
+    return enter_guest_identity(outer_uid);
+  };
   return start(launch);
 }
 

@@ -25,6 +25,7 @@ struct SpawnSettings {
   std::string node;               ///< this node's name, which a deputy is told
   std::string fault;              ///< DROVER_FAULT, or empty
   std::string deputy_user;        ///< also the content keeper's
+  std::string guest_root;         ///< a directory that guests have an empty root in place of
 };
 
 /// The directory of the program that is running (/proc/self/exe).

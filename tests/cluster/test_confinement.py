@@ -214,6 +214,14 @@ def test_its_guest_is_filtered(two, body):
     assert field(inner, "Seccomp") == "0"
 
 
+def test_its_guest_sees_nothing_of_the_nodes_files(two, body):
+    _, guests = body
+    outer, inner = sorted(guests, key=lambda pid: len(field(pid, "NSpid").split()))
+    assert os.listdir(f"/proc/{outer}/root/") == ["proc"]
+    assert os.listdir(f"/proc/{outer}/cwd/") == ["proc"]
+    assert os.listdir(f"/proc/{inner}/root/") == []
+
+
 def test_the_node_sees_of_it_what_it_needs(two, body):
     """Its root can end it like any process, its users can do nothing to it."""
     pid, guests = body

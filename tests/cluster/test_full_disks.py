@@ -17,7 +17,8 @@ DISK = """
 uid=$(id -u drover) &&
 mkdir -p /var/small /var/cache/drover /var/log/drover &&
 mount -t tmpfs -o size=48m small /var/small &&
-mkdir /var/small/cache /var/small/log && chown $uid /var/small/cache && chmod 700 /var/small/cache &&
+mkdir /var/small/cache /var/small/log &&
+chown $uid /var/small/cache && chmod 700 /var/small/cache &&
 mount --bind /var/small/cache /var/cache/drover && mount --bind /var/small/log /var/log/drover
 """
 FILL = "dd if=/dev/zero of=/var/small/fill bs=1M 2>/dev/null; " \

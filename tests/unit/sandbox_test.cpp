@@ -660,6 +660,36 @@ TEST_F(SandboxTest, many_in_a_row_leak_nothing_and_take_milliseconds) {
   });
 }
 
+TEST_F(SandboxTest, the_guest_leaves_the_nodes_files) {
+  char root[] = "/tmp/drover-root-XXXXXX";
+  ASSERT_NE(mkdtemp(root), nullptr);
+  g_outer_uid += 2;
+  std::fflush(nullptr);
+  const pid_t guest = fork();
+  if (guest == 0) {
+    EXPECT_TRUE(make_guest_root(root));
+    EXPECT_TRUE(enter_guest_identity(g_outer_uid));
+    Sandbox sandbox = make();
+    EXPECT_TRUE(OwnedFd(open("/etc/passwd", O_RDONLY)));
+    const Status entered = enter_guest_root(root);
+    EXPECT_TRUE(entered) << entered.error().message();
+    EXPECT_TRUE(confine_self());
+    for (const char* path : {"/etc/passwd", "/tmp", "../../etc/passwd", "/proc/self/root/etc"})
+      EXPECT_FALSE(OwnedFd(open(path, O_RDONLY))) << path;
+    EXPECT_TRUE(OwnedFd(open("/proc/self/status", O_RDONLY)));
+    EXPECT_NE(mkdir("/mine", 0700), 0);
+    EXPECT_NE(chroot("/proc"), 0);
+    blank_in(sandbox);
+    sandbox.destroy();
+    std::fflush(nullptr);
+    _exit(testing::Test::HasFailure() ? 1 : 0);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(guest, &status, 0), guest);
+  EXPECT_EQ(status, 0) << "in the guest";
+  EXPECT_EQ(rmdir(root), 0) << "nothing of it is mounted for others";
+}
+
 TEST_F(SandboxTest, the_identity_survives_the_exec_of_the_guest) {
   as_guest([] {
     int ends[2];
@@ -676,9 +706,10 @@ TEST_F(SandboxTest, the_identity_survives_the_exec_of_the_guest) {
     for (ssize_t n; (n = read(ends[0], buffer, sizeof buffer)) > 0;) text.append(buffer, n);
     waitpid(child, nullptr, 0);
     close(ends[0]);
-    const std::string both = "\t00000000000000c0\n";  // CAP_SETGID is 6, CAP_SETUID 7
+    // CAP_SETGID is 6, CAP_SETUID 7, CAP_SYS_CHROOT 18.
+    const std::string all = "\t00000000000400c0\n";
     for (const char* set : {"CapEff:", "CapPrm:", "CapBnd:", "CapAmb:", "CapInh:"}) {
-      EXPECT_NE(text.find(set + both), std::string::npos) << set << "\n" << text;
+      EXPECT_NE(text.find(set + all), std::string::npos) << set << "\n" << text;
     }
     const std::string uid = std::to_string(g_outer_uid);
     EXPECT_NE(text.find("Uid:\t" + uid + "\t" + uid + "\t" + uid + "\t" + uid + "\n"),
