@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import time
 
 import pytest
@@ -74,3 +75,22 @@ def test_a_process_whose_guest_does_not_send_its_image_can_be_killed(fault_lab):
     mover.communicate(timeout=4)
     job.join()
     assert job.error == ""
+
+
+@pytest.mark.slow
+def test_a_hop_that_takes_longer_than_a_lease_is_no_loss(lab):
+    """On a slow link the contents of its files alone take longer."""
+    made = lab(3, rate=6)
+    program = "import os\nprint(os.getpid(), flush=True)\nwhile True: print(input(), flush=True)"
+    job = made.popen("n1", ["mosrun", "/usr/bin/python3", "-c", program], stdin=subprocess.PIPE,
+                     bufsize=1)
+    pid = job.stdout.readline().strip()
+    for target in ("n2", "n3", "home"):
+        began = time.monotonic()
+        made.exec("n1", ["mosmigrate", pid, target], timeout=120)
+        if target == "n3":
+            assert time.monotonic() - began > LEASE
+        job.stdin.write(f"{target}\n")
+        assert job.stdout.readline() == f"{target}\n"
+    _, error = job.communicate(timeout=10)
+    assert "EOFError" in error and "drover" not in error
