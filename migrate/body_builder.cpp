@@ -85,14 +85,8 @@ Status BodyBuilder::lay_out(const Layout& layout, const std::vector<OwnedFd>& co
 Status BodyBuilder::empty_out(const Layout& layout) {
   DROVER_TRY(const auto own, areas_of(body_.pid));
   const ForeignRange hole = find_hole(layout, own, 16 << 20);
-  ForeignRange vdso{};
-  for (const MemoryArea& a : own) {
-    if (a.name == "[vdso]") vdso = a.range;
-  }
-  DROVER_TRY(const ForeignAddress instruction, find_vdso_syscall(body_.memory, vdso));
   {
-    DROVER_TRY(Injection injection,
-               Injection::begin(body_.thread, Injection::Site::kVdso, instruction));
+    DROVER_TRY(Injection injection, Injection::returning(body_.thread, body_.memory));
     DROVER_TRY(const RseqRegistration rseq, body_.thread.rseq());
     if (rseq.pointer != 0) {
       constexpr std::uint64_t kUnregister = 1;
@@ -116,8 +110,7 @@ Status BodyBuilder::empty_out(const Layout& layout) {
 Status BodyBuilder::place_specials(const Layout& layout, ForeignRange hole) {
   DROVER_TRY(const auto now, areas_of(body_.pid));
   const auto own = movable_specials(now);
-  DROVER_TRY(Injection injection,
-             Injection::begin(body_.thread, Injection::Site::kTrapping, Scratch(gate_)));
+  DROVER_TRY(Injection injection, Injection::trapping(body_.thread, Scratch(gate_)));
   const auto move = [&](ForeignRange from, ForeignAddress to) {
     return injection.call(
         "mremap", SYS_mremap,
@@ -151,8 +144,7 @@ Status BodyBuilder::place_specials(const Layout& layout, ForeignRange hole) {
 }
 
 Status BodyBuilder::map_areas(const Layout& layout, const std::vector<OwnedFd>& contents) {
-  DROVER_TRY(Injection injection,
-             Injection::begin(body_.thread, Injection::Site::kTrapping, body_.scratch));
+  DROVER_TRY(Injection injection, Injection::trapping(body_.thread, body_.scratch));
   DROVER_CHECK(injection.call("munmap", SYS_munmap, {gate_.value(), kPageSize}));
   std::multimap<std::uint32_t, const Area*> by_content;
   for (const Area& area : layout.areas) {
@@ -220,8 +212,7 @@ Status BodyBuilder::note_mappings(const Layout& layout) {
 
 Status BodyBuilder::load(const ProcessState& state, const Identity& identity) {
   {
-    DROVER_TRY(Injection injection,
-               Injection::begin(body_.thread, Injection::Site::kTrapping, body_.scratch));
+    DROVER_TRY(Injection injection, Injection::trapping(body_.thread, body_.scratch));
     DROVER_CHECK(load_process(injection, state));
     DROVER_CHECK(load_thread(injection, state.threads.front()));
     DROVER_CHECK(injection.call("close_range", SYS_close_range, {0, ~0U, 0}));
@@ -315,8 +306,7 @@ Status BodyBuilder::install_filter() {
   DROVER_CHECK(body_.memory.write(code_at, std::as_bytes(std::span(filter))));
   std::uint64_t fd = 0;
   {
-    DROVER_TRY(Injection injection,
-               Injection::begin(body_.thread, Injection::Site::kTrapping, body_.scratch));
+    DROVER_TRY(Injection injection, Injection::trapping(body_.thread, body_.scratch));
     DROVER_TRY(fd, injection.call(
                        "seccomp", SYS_seccomp,
                        {SECCOMP_SET_MODE_FILTER,

@@ -230,8 +230,7 @@ Result<std::uint64_t> send_body_image(SecureChannel& channel, Body& body, const 
   Layout layout =
       layout_of_body(without(std::move(all), body.scratch.range()), hosted, body.scratch);
   {
-    DROVER_TRY(Injection injection,
-               Injection::begin(body.thread, Injection::Site::kTrapping, body.scratch));
+    DROVER_TRY(Injection injection, Injection::trapping(body.thread, body.scratch));
     DROVER_CHECK(read_alternate_stack(injection, body.memory, body.scratch, thread));
     DROVER_TRY(layout.brk, injection.call("brk", SYS_brk));
     DROVER_TRY(state.monotonic_ns,

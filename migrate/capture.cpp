@@ -5,6 +5,7 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
+#include <algorithm>
 #include <cstring>
 #include <ctime>
 
@@ -132,11 +133,20 @@ std::vector<MemoryArea> without(std::vector<MemoryArea> areas, ForeignRange rang
   return rest;
 }
 
-Result<ForeignRange> find_vdso(const std::vector<MemoryArea>& areas) {
-  for (const MemoryArea& area : areas) {
-    if (area.name == "[vdso]") return area.range;
+Result<Sha256Digest> digest_of_vdso(const ForeignMemory& memory, ForeignRange vdso) {
+  Bytes image(vdso.size());
+  DROVER_CHECK(memory.read(vdso.start, image));
+  DROVER_TRY(const std::uint64_t loaded, loaded_size(image));
+  DROVER_TRY(const std::string maps, read_proc_file("/proc/self/maps"));
+  DROVER_TRY(const auto areas, parse_maps(maps));
+  DROVER_TRY(const ForeignRange ours, find_vdso(areas));
+  if (ours.size() == vdso.size()) {
+    const auto* rest = reinterpret_cast<const std::byte*>(ours.start.value() + loaded);
+    std::copy_n(rest, vdso.size() - loaded, image.begin() + static_cast<std::ptrdiff_t>(loaded));
   }
-  return refusal("it has no vDSO");
+  Sha256 digest;
+  digest.update(image);
+  return digest.finish();
 }
 
 Status check_areas_can_move(const std::vector<MemoryArea>& areas) {

@@ -13,6 +13,7 @@
 #include "common/process/memory_map.h"
 #include "common/process/page_map.h"
 #include "common/process/scratch.h"
+#include "common/sha256.h"
 #include "migrate/image.h"
 
 namespace drover {
@@ -27,8 +28,8 @@ std::vector<MemoryArea> without(std::vector<MemoryArea> areas, ForeignRange rang
 /// Says in words why memory of this kind cannot move, or succeeds.
 Status check_areas_can_move(const std::vector<MemoryArea>& areas);
 
-/// The vDSO among the areas.
-Result<ForeignRange> find_vdso(const std::vector<MemoryArea>& areas);
+/// The digest of the vDSO as the kernel made it, whatever a returning call has left in it.
+Result<Sha256Digest> digest_of_vdso(const ForeignMemory& memory, ForeignRange vdso);
 
 /// The contents of the file mappings of a process at home, numbered in the order in which they
 /// were met. Lives as long as the process is away: it tells at homecoming which mapping of the

@@ -66,10 +66,7 @@ Status drop_memory(Injection& injection, pid_t pid, const Scratch& scratch, Fore
 
 Status remove_scratch(const TracedThread& thread, const ForeignMemory& memory,
                       const Scratch& scratch) {
-  DROVER_TRY(const auto areas, read_memory_areas(memory.pid()));
-  DROVER_TRY(const ForeignRange vdso, find_vdso(areas));
-  DROVER_TRY(const ForeignAddress instruction, find_vdso_syscall(memory, vdso));
-  DROVER_TRY(Injection injection, Injection::begin(thread, Injection::Site::kVdso, instruction));
+  DROVER_TRY(Injection injection, Injection::returning(thread, memory));
   DROVER_CHECK(injection.call("munmap", SYS_munmap,
                               {scratch.range().start.value(), scratch.range().size()}));
   return injection.end();
@@ -82,8 +79,7 @@ Result<std::vector<MemoryArea>> HomeRebuild::areas() const {
 }
 
 Status HomeRebuild::lay_out(const Layout& layout) {
-  DROVER_TRY(Injection injection,
-             Injection::begin(thread_->thread(), Injection::Site::kTrapping, thread_->scratch()));
+  DROVER_TRY(Injection injection, Injection::trapping(thread_->thread(), thread_->scratch()));
   DROVER_CHECK(drop_memory(injection, memory_->pid(), thread_->scratch(), kept_));
   DROVER_CHECK(injection.call("brk", SYS_brk, {layout.brk}));
   DROVER_TRY(auto before, areas());
@@ -187,8 +183,7 @@ Status HomeRebuild::map_content(Injection& injection, const Area& want) {
 }
 
 Status HomeRebuild::load(const ProcessState& state, const std::vector<siginfo_t>& signals) {
-  DROVER_TRY(Injection injection,
-             Injection::begin(thread_->thread(), Injection::Site::kTrapping, thread_->scratch()));
+  DROVER_TRY(Injection injection, Injection::trapping(thread_->thread(), thread_->scratch()));
   DROVER_TRY(const std::int64_t now,
              read_clock(injection, *memory_, thread_->scratch(), CLOCK_MONOTONIC));
   if (state.monotonic_ns - now > kMostClockAhead) {
@@ -266,8 +261,7 @@ Status HomeRebuild::finish(const ProcessState& state) {
   TracedThread thread = thread_->thread();
   DROVER_CHECK(thread.set_signal_mask(kAllSignals));
   {
-    DROVER_TRY(Injection injection,
-               Injection::begin(thread, Injection::Site::kTrapping, thread_->scratch()));
+    DROVER_TRY(Injection injection, Injection::trapping(thread, thread_->scratch()));
     for (;;) {
       DROVER_TRY(const std::int64_t now,
                  read_clock(injection, *memory_, thread_->scratch(), CLOCK_MONOTONIC));

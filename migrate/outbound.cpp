@@ -122,11 +122,7 @@ Status Outbound::send_in_advance() {
   DROVER_CHECK(check_areas_can_move(areas));
   DROVER_TRY(Identity identity, identity_of(pid_, job_, home_node_));
   DROVER_TRY(vdso_, find_vdso(areas));
-  Bytes code(vdso_.size());
-  DROVER_CHECK(process_->memory.read(vdso_.start, code));
-  Sha256 digest;
-  digest.update(code);
-  identity.vdso_digest = digest.finish();
+  DROVER_TRY(identity.vdso_digest, digest_of_vdso(process_->memory, vdso_));
   DROVER_CHECK(channel_->send(type(FrameType::kIdentity), identity.encode()));
   return send_new_contents(areas);
 }
@@ -242,7 +238,7 @@ Result<bool> Outbound::settle_interrupted_call() {
 Result<Registers> Outbound::rest_of_wait(const Registers& registers) {
   timespec now{};
   clock_gettime(CLOCK_MONOTONIC, &now);
-  DROVER_TRY(Injection injection, inject_by_vdso());
+  DROVER_TRY(Injection injection, Injection::returning(thread_, process_->memory));
   DROVER_TRY(const Registers rest, continue_timed_wait(registers, {},
                                                        std::chrono::seconds(now.tv_sec) +
                                                            std::chrono::nanoseconds(now.tv_nsec),
@@ -253,7 +249,7 @@ Result<Registers> Outbound::rest_of_wait(const Registers& registers) {
 
 Status Outbound::continue_write(const Registers& registers) {
   if (!transfers_wait(pid_, static_cast<int>(registers.rdi))) return {};
-  DROVER_TRY(Injection injection, inject_by_vdso());
+  DROVER_TRY(Injection injection, Injection::returning(thread_, process_->memory));
   DROVER_TRY(const Registers rest, continue_short_transfer(registers, process_->memory, injection));
   DROVER_CHECK(injection.end());
   return thread_.set_registers(rest);
@@ -267,7 +263,7 @@ Result<bool> Outbound::continue_sleep(const Registers& registers) {
   timespec now{};
   clock_gettime(sleep->clock, &now);
   const auto until = bounded(now) + bounded(left);
-  DROVER_TRY(Injection injection, inject_by_vdso());
+  DROVER_TRY(Injection injection, Injection::returning(thread_, process_->memory));
   DROVER_TRY(const Registers rest,
              drover::continue_sleep(registers, *sleep, until, process_->memory, injection));
   DROVER_CHECK(injection.end());
@@ -275,37 +271,30 @@ Result<bool> Outbound::continue_sleep(const Registers& registers) {
   return true;
 }
 
-Result<Injection> Outbound::inject_by_vdso() const {
-  DROVER_TRY(const auto areas, read_memory_areas(pid_));
-  DROVER_TRY(const ForeignRange vdso, find_vdso(areas));
-  DROVER_TRY(const ForeignAddress instruction, find_vdso_syscall(process_->memory, vdso));
-  return Injection::begin(thread_, Injection::Site::kVdso, instruction);
+Status Outbound::make_scratch() {
+  DROVER_TRY(Injection injection, Injection::returning(thread_, process_->memory));
+  DROVER_TRY(const std::uint64_t start, injection.call("mmap", SYS_mmap,
+                                                       {0, Scratch::kSize, PROT_READ | PROT_WRITE,
+                                                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                                                        static_cast<std::uint64_t>(-1), 0}));
+  scratch_ = Scratch(ForeignAddress(start));
+  DROVER_CHECK(scratch_.write_code(process_->memory));
+  DROVER_CHECK(injection.call("mprotect", SYS_mprotect, {start, kPageSize, PROT_READ | PROT_EXEC}));
+  return injection.end();
 }
 
-Status Outbound::make_scratch() {
-  {
-    DROVER_TRY(Injection injection, inject_by_vdso());
-    DROVER_TRY(const std::uint64_t start,
-               injection.call("mmap", SYS_mmap,
-                              {0, Scratch::kSize, PROT_READ | PROT_WRITE,
-                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                               static_cast<std::uint64_t>(-1), 0}));
-    scratch_ = Scratch(ForeignAddress(start));
-    DROVER_CHECK(scratch_.write_code(process_->memory));
-    DROVER_CHECK(
-        injection.call("mprotect", SYS_mprotect, {start, kPageSize, PROT_READ | PROT_EXEC}));
-    DROVER_CHECK(injection.end());
-  }
-  DROVER_CHECK(scratch_.write_return_frame(process_->memory, state_.registers,
-                                           state_.extended_state, state_.mask));
-  DROVER_TRY(Injection returning, Injection::begin(thread_, Injection::Site::kReturning, scratch_));
-  injection_.emplace(std::move(returning));
-  return {};
+// Only for as long as it takes: while the image is sent, the process stands where it stood, and
+// were we to die, the kernel itself would see to the call that it is in and to signals that wait.
+Result<ProcessState> Outbound::capture() {
+  DROVER_TRY(Injection injection, Injection::returning(thread_, process_->memory));
+  DROVER_TRY(ProcessState state, capture_process(pid_, injection, process_->memory, scratch_));
+  DROVER_CHECK(complete_thread(injection, process_->memory, scratch_, state_));
+  DROVER_CHECK(injection.end());
+  return state;
 }
 
 Status Outbound::send_image() {
-  DROVER_TRY(ProcessState state, capture_process(pid_, *injection_, process_->memory, scratch_));
-  DROVER_CHECK(complete_thread(*injection_, process_->memory, scratch_, state_));
+  DROVER_TRY(ProcessState state, capture());
   state.threads.push_back(state_);
   process_->actions = state.actions;
   process_->kept_pages = argument_pages(state.memory);
@@ -338,8 +327,6 @@ Status Outbound::agree() {
 // Until the body is known to run, P still has all it had: if something goes wrong, the epoch is
 // over, and P goes on once the body has surely ended.
 Status Outbound::commit() {
-  DROVER_CHECK(injection_->end());
-  injection_.reset();
   DROVER_CHECK(thread_.set_options(PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL));
   bool is_over = false;
   const auto committed_at = Clock::now();
@@ -366,8 +353,7 @@ Status Outbound::commit() {
 
 Status Outbound::hollow_out() {
   {
-    DROVER_TRY(Injection injection,
-               Injection::begin(thread_, Injection::Site::kTrapping, scratch_));
+    DROVER_TRY(Injection injection, Injection::trapping(thread_, scratch_));
     DROVER_CHECK(clear_registrations(injection, state_));
     DROVER_CHECK(drop_memory(injection, pid_, scratch_, process_->kept_pages));
     DROVER_CHECK(injection.end());
@@ -380,10 +366,6 @@ Status Outbound::hollow_out() {
 
 void Outbound::undo() {
   if (!seized_ || !stops_) return;  // our own end lets go of it
-  if (injection_) {
-    static_cast<void>(injection_->end());
-    injection_.reset();
-  }
   if (!frozen_) {
     if (!thread_.interrupt()) return;
     const auto stop = thread_.wait_for_stop();

@@ -55,8 +55,8 @@ class Outbound {
   Status continue_write(const Registers& registers);
   Result<bool> continue_sleep(const Registers& registers);
   Result<Registers> rest_of_wait(const Registers& registers);
-  Result<Injection> inject_by_vdso() const;
   Status make_scratch();
+  Result<ProcessState> capture();
   Status send_image();
   Status agree();
   Status commit();
@@ -74,7 +74,6 @@ class Outbound {
   TracedThread thread_;
   ThreadState state_;
   Scratch scratch_;
-  std::optional<Injection> injection_;
   MoveFigures figures_;
   std::chrono::steady_clock::time_point frozen_at_;
   bool seized_ = false;

@@ -43,8 +43,7 @@ Result<std::optional<Registers>> rest_of_call(const Body& body, const Registers&
 
 Status continue_disturbed_call(const Body& body, nanoseconds so_far) {
   DROVER_TRY(const Registers r, body.thread.registers());
-  DROVER_TRY(Injection injection,
-             Injection::begin(body.thread, Injection::Site::kTrapping, body.scratch));
+  DROVER_TRY(Injection injection, Injection::trapping(body.thread, body.scratch));
   DROVER_TRY(const auto rest, rest_of_call(body, r, so_far, injection));
   DROVER_CHECK(injection.end());
   return rest ? body.thread.set_registers(*rest) : Status{};

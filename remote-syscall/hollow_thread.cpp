@@ -180,8 +180,7 @@ Status HollowThread::die(int signal) {
   } else {
     if (!at_signal_) {
       // The end of an injected call is the delivery of a signal: of whichever we say.
-      DROVER_TRY(Injection injection,
-                 Injection::begin(thread_, Injection::Site::kTrapping, scratch_));
+      DROVER_TRY(Injection injection, Injection::trapping(thread_, scratch_));
       DROVER_CHECK(memory_->write_record(scratch_.data(), std::array<std::uint64_t, 4>{}));
       DROVER_CHECK(injection.call(
           "rt_sigaction", SYS_rt_sigaction,

@@ -191,8 +191,7 @@ Status HomeServer::settle_call(std::int64_t result) {
   if (!call_.active) return {};
   if (is_disturbed(result)) return disturbed(result);
   if (opens_a_file(call_.request.number) && result >= 0 && opened_own_memory(result)) {
-    DROVER_TRY(Injection injection,
-               Injection::begin(thread_->thread(), Injection::Site::kTrapping, thread_->scratch()));
+    DROVER_TRY(Injection injection, Injection::trapping(thread_->thread(), thread_->scratch()));
     DROVER_CHECK(injection.call("close", SYS_close, {static_cast<std::uint64_t>(result)}));
     return reply(CallEnd::kGoHome, 0);
   }
@@ -344,8 +343,7 @@ Status HomeServer::take_back(const siginfo_t& info) {
   call_.disturbed = true;
   DROVER_CHECK(thread_->stop());
   if (thread_->state() == HollowThread::State::kStopped) {
-    DROVER_TRY(Injection injection,
-               Injection::begin(thread_->thread(), Injection::Site::kTrapping, thread_->scratch()));
+    DROVER_TRY(Injection injection, Injection::trapping(thread_->thread(), thread_->scratch()));
     const ForeignAddress at = thread_->scratch().data();
     DROVER_TRY(const auto borrowed, memory_->read_record<siginfo_t>(at));
     DROVER_CHECK(memory_->write_record(at, info));
@@ -364,8 +362,7 @@ Status HomeServer::on_action(const ActionMessage& message) {
   DROVER_CHECK(thread_->stop());
   DROVER_CHECK(look());
   if (thread_->state() != HollowThread::State::kStopped) return {};
-  DROVER_TRY(Injection injection,
-             Injection::begin(thread_->thread(), Injection::Site::kTrapping, thread_->scratch()));
+  DROVER_TRY(Injection injection, Injection::trapping(thread_->thread(), thread_->scratch()));
   const ForeignAddress at = thread_->scratch().data();
   DROVER_CHECK(memory_->write_record(at, message.action));
   DROVER_CHECK(injection.call("rt_sigaction", SYS_rt_sigaction,

@@ -4,8 +4,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <ctime>
+
+#include "common/process/memory_map.h"
 
 namespace drover {
 
@@ -15,16 +16,13 @@ Error broken_into_by(int signal) {
   return refusal("signal " + std::to_string(signal) + " broke into an injected call");
 }
 
-}  // namespace
-
-Result<ForeignAddress> find_vdso_syscall(const ForeignMemory& memory, ForeignRange vdso) {
-  Bytes code(vdso.size());
-  DROVER_CHECK(memory.read(vdso.start, code));
-  constexpr std::array<std::byte, 2> kSyscall{std::byte{0x0f}, std::byte{0x05}};
-  const auto at = std::search(code.begin(), code.end(), kSyscall.begin(), kSyscall.end());
-  if (at == code.end()) return refusal("the process's vDSO has no syscall instruction");
-  return vdso.start + static_cast<std::uint64_t>(at - code.begin());
+Result<ForeignRange> vdso_of(pid_t pid) {
+  DROVER_TRY(const std::string maps, read_proc_file("/proc/" + std::to_string(pid) + "/maps"));
+  DROVER_TRY(const auto areas, parse_maps(maps));
+  return find_vdso(areas);
 }
+
+}  // namespace
 
 Result<std::int64_t> read_clock(Injection& injection, const ForeignMemory& memory,
                                 const Scratch& scratch, clockid_t clock) {
@@ -34,29 +32,44 @@ Result<std::int64_t> read_clock(Injection& injection, const ForeignMemory& memor
   return std::int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec;
 }
 
-Result<Injection> Injection::begin(const TracedThread& thread, Site site, const Scratch& scratch) {
-  return begin(thread, site,
-               site == Site::kTrapping ? scratch.trapping_call() : scratch.returning_call(),
-               scratch.frame());
+// Whenever the signal mask is ours, the registers lead to the way back: should we die, the thread
+// never goes on with signals blocked.
+Result<Injection> Injection::returning(const TracedThread& thread, const ForeignMemory& memory) {
+  DROVER_TRY(const ForeignRange vdso, vdso_of(memory.pid()));
+  Injection injection(thread);
+  DROVER_CHECK(injection.borrow());
+  DROVER_TRY(injection.way_back_,
+             ReturningCall::put(memory, vdso, injection.saved_, injection.mask_));
+  injection.at_ = injection.way_back_->call();
+  Registers back = injection.saved_;
+  back.orig_rax = static_cast<std::uint64_t>(-1);
+  back.rip = injection.way_back_->way_back().value();
+  DROVER_CHECK(thread.set_registers(back));
+  injection.active_ = true;
+  DROVER_CHECK(thread.set_signal_mask(kAllSignals));
+  return injection;
 }
 
-Result<Injection> Injection::begin(const TracedThread& thread, Site site,
-                                   ForeignAddress site_address, ForeignAddress return_frame) {
-  Injection injection(thread, site, site_address, return_frame);
-  DROVER_TRY(injection.saved_, thread.registers());
-  DROVER_TRY(injection.mask_, thread.signal_mask());
+Result<Injection> Injection::trapping(const TracedThread& thread, const Scratch& scratch) {
+  Injection injection(thread);
+  DROVER_CHECK(injection.borrow());
+  injection.at_ = scratch.trapping_call();
   // A trap while SIGTRAP is blocked would make the kernel forget the program's action for it.
-  const SignalMask let_through = site == Site::kTrapping ? signal_bit(SIGTRAP) : 0;
-  DROVER_CHECK(thread.set_signal_mask(kAllSignals & ~let_through));
+  DROVER_CHECK(thread.set_signal_mask(kAllSignals & ~signal_bit(SIGTRAP)));
   injection.active_ = true;
   return injection;
 }
 
+Status Injection::borrow() {
+  DROVER_TRY(saved_, thread_->registers());
+  DROVER_TRY(mask_, thread_->signal_mask());
+  return {};
+}
+
 Injection::Injection(Injection&& o) noexcept
     : thread_(o.thread_),
-      site_(o.site_),
       at_(o.at_),
-      frame_(o.frame_),
+      way_back_(std::move(o.way_back_)),
       saved_(o.saved_),
       mask_(o.mask_),
       stop_held_(o.stop_held_),
@@ -72,8 +85,9 @@ Result<std::int64_t> Injection::raw(long number, std::array<std::uint64_t, 6> a)
   r.rdi = a[0], r.rsi = a[1], r.rdx = a[2], r.r10 = a[3], r.r8 = a[4], r.r9 = a[5];
   r.orig_rax = static_cast<std::uint64_t>(-1);
   r.rip = at_.value();
-  // Off any stack of the program's: sigaltstack(2) refuses to change the one in use.
-  r.rsp = site_ == Site::kReturning ? frame_.value() : at_.value();
+  // Off any stack of the program's: sigaltstack(2) refuses to change the one in use. Who goes back
+  // by itself keeps its own, which a signal may need at once.
+  if (!way_back_) r.rsp = at_.value();
   for (;;) {
     DROVER_TRY(const std::int64_t result, run_once(r));
     if (!is_restart(result)) return result;
@@ -91,7 +105,7 @@ Result<std::uint64_t> Injection::call(const char* what, long number,
 
 Result<std::int64_t> Injection::run_once(const Registers& start) {
   DROVER_CHECK(thread_->set_registers(start));
-  if (site_ != Site::kTrapping) {
+  if (way_back_) {
     DROVER_CHECK(to_next_syscall_stop());
     DROVER_CHECK(to_next_syscall_stop());
     DROVER_TRY(const Registers r, thread_->registers());
@@ -99,8 +113,7 @@ Result<std::int64_t> Injection::run_once(const Registers& start) {
   }
   for (;;) {
     DROVER_CHECK(thread_->resume());
-    DROVER_TRY(const Stop stop, thread_->wait());
-    if (stop.gone()) return refusal("the process ended while it was held");
+    DROVER_TRY(const Stop stop, wait());
     DROVER_TRY(const Registers r, thread_->registers());
     if (stop.kind != Stop::Kind::kSignal) continue;
     if (stop.signal == SIGTRAP && r.rip == at_.value() + 3) return static_cast<std::int64_t>(r.rax);
@@ -113,8 +126,7 @@ Result<std::int64_t> Injection::run_once(const Registers& start) {
 Status Injection::to_next_syscall_stop() {
   for (;;) {
     DROVER_CHECK(thread_->resume_to_syscall());
-    DROVER_TRY(const Stop stop, thread_->wait());
-    if (stop.gone()) return refusal("the process ended while it was held");
+    DROVER_TRY(const Stop stop, wait());
     if (stop.kind == Stop::Kind::kSyscall) return {};
     if (stop.kind == Stop::Kind::kSignal && stop.signal == SIGSTOP) {
       stop_held_ = true;
@@ -124,14 +136,20 @@ Status Injection::to_next_syscall_stop() {
   }
 }
 
+// What cannot be waited for any longer is not given back either.
+Result<Stop> Injection::wait() {
+  auto stop = thread_->wait_while_held();
+  active_ = active_ && stop.ok();
+  return stop;
+}
+
 // From a syscall-exit-stop to a stop in the kernel's signal path: only from there does the
 // kernel look at orig_rax and restart an interrupted call by itself.
 Status Injection::settle() {
   DROVER_CHECK(thread_->interrupt());
   for (;;) {
     DROVER_CHECK(thread_->resume());
-    DROVER_TRY(const Stop stop, thread_->wait());
-    if (stop.gone()) return refusal("the process ended while it was held");
+    DROVER_TRY(const Stop stop, wait());
     if (stop.kind == Stop::Kind::kInterrupt || stop.kind == Stop::Kind::kGroupStop) return {};
     if (stop.kind == Stop::Kind::kSignal && stop.signal == SIGSTOP) stop_held_ = true;
   }
@@ -150,9 +168,10 @@ Status Injection::stop_again() const {
 Status Injection::end() {
   if (!active_) return {};
   active_ = false;
-  if (site_ != Site::kTrapping) DROVER_CHECK(settle());
-  DROVER_CHECK(thread_->set_registers(saved_));
+  if (way_back_) DROVER_CHECK(settle());
   DROVER_CHECK(thread_->set_signal_mask(mask_));
+  DROVER_CHECK(thread_->set_registers(saved_));
+  if (way_back_) DROVER_CHECK(way_back_->remove());
   return std::exchange(stop_held_, false) ? stop_again() : Status{};
 }
 

@@ -3,8 +3,10 @@
 
 #include <array>
 #include <ctime>
+#include <optional>
 
 #include "common/process/foreign_memory.h"
+#include "common/process/returning_call.h"
 #include "common/process/scratch.h"
 #include "common/process/traced_thread.h"
 
@@ -16,24 +18,19 @@ namespace drover {
 /// be blocked, is sent again at the end.
 class Injection {
  public:
-  /// How a call is driven.
-  enum class Site {
-    kVdso,       ///< by the syscall instruction of the thread's vDSO: needs no scratch
-    kReturning,  ///< by the scratch, and the thread goes on by itself if we die
-    kTrapping,   ///< by the scratch, fastest: only when the thread is to die with us
-  };
-
-  /// `thread` is stopped, and outlives this. For kVdso `site_address` is the instruction.
-  static Result<Injection> begin(const TracedThread& thread, Site site, ForeignAddress site_address,
-                                 ForeignAddress return_frame = {});
-  static Result<Injection> begin(const TracedThread& thread, Site site, const Scratch& scratch);
+  /// By the vDSO, two stops a call: if we die, the thread goes back by itself to where it was, and
+  /// goes on as if it had never been stopped. `thread` is stopped; it and `memory` outlive this.
+  static Result<Injection> returning(const TracedThread& thread, const ForeignMemory& memory);
+  /// By the scratch, one stop a call: only when the thread is to die with us.
+  static Result<Injection> trapping(const TracedThread& thread, const Scratch& scratch);
 
   Injection(Injection&& other) noexcept;
   Injection& operator=(Injection&&) = delete;
   ~Injection();
 
   /// Executes one call. The value is what the kernel returned: a result or a negative errno.
-  /// An error means that the thread is gone or out of control.
+  /// An error means that the thread is gone, or does not come back from the call: then it is out
+  /// of our control.
   Result<std::int64_t> raw(long number, std::array<std::uint64_t, 6> arguments = {});
   /// The same, with a failed call as an error named `what`.
   Result<std::uint64_t> call(const char* what, long number,
@@ -43,17 +40,17 @@ class Injection {
   Status end();
 
  private:
-  Injection(const TracedThread& thread, Site site, ForeignAddress at, ForeignAddress frame)
-      : thread_(&thread), site_(site), at_(at), frame_(frame) {}
+  explicit Injection(const TracedThread& thread) : thread_(&thread) {}
+  Status borrow();
   Result<std::int64_t> run_once(const Registers& start);
+  Result<Stop> wait();
   Status to_next_syscall_stop();
   Status settle();
   Status stop_again() const;
 
   const TracedThread* thread_;
-  Site site_;
   ForeignAddress at_;
-  ForeignAddress frame_;
+  std::optional<ReturningCall> way_back_;  // nothing: it traps
   Registers saved_{};
   SignalMask mask_ = 0;
   bool stop_held_ = false;
@@ -63,8 +60,5 @@ class Injection {
 /// The process's own reading of a clock, in nanoseconds: it may live in a time namespace.
 Result<std::int64_t> read_clock(Injection& injection, const ForeignMemory& memory,
                                 const Scratch& scratch, clockid_t clock);
-
-/// The address of a `syscall` instruction in the process's vDSO.
-Result<ForeignAddress> find_vdso_syscall(const ForeignMemory& memory, ForeignRange vdso);
 
 }  // namespace drover

@@ -177,6 +177,13 @@ Result<std::vector<MemoryArea>> parse_smaps(std::string_view text) {
   return areas;
 }
 
+Result<ForeignRange> find_vdso(const std::vector<MemoryArea>& areas) {
+  for (const MemoryArea& area : areas) {
+    if (area.name == "[vdso]") return area.range;
+  }
+  return refusal("it has no vDSO");
+}
+
 Result<std::string> read_proc_file(const OwnedFd& file) {
   // Proc files have no size; the kernel gives at most what its own buffer holds at a time.
   constexpr std::size_t kStep = 64 * 1024;

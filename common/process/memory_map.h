@@ -84,6 +84,9 @@ Result<std::vector<MemoryArea>> parse_smaps(std::string_view text);
 /// The areas of /proc/PID/maps, without flags, in address order.
 Result<std::vector<MemoryArea>> parse_maps(std::string_view text);
 
+/// The vDSO among the areas.
+Result<ForeignRange> find_vdso(const std::vector<MemoryArea>& areas);
+
 /// The whole of an already open proc file, from its start. For a running process maps is only
 /// consistent in itself, line by line: stop the process first.
 Result<std::string> read_proc_file(const OwnedFd& file);

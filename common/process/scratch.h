@@ -1,10 +1,9 @@
 // The one mapping of ours in a process that is away, or about to be: a page of code that
-// executes system calls, a return frame, and room for the buffers of forwarded calls.
+// executes system calls, and room for the buffers of forwarded calls.
 #pragma once
 
 #include "common/foreign_address.h"
 #include "common/process/foreign_memory.h"
-#include "common/process/traced_thread.h"
 
 namespace drover {
 
@@ -12,7 +11,6 @@ namespace drover {
 /// the program maps while away never stands in the way at home.
 class Scratch {
  public:
-  static constexpr std::uint64_t kFrameOffset = kPageSize;
   static constexpr std::uint64_t kDataOffset = 32 * kPageSize;
   static constexpr std::uint64_t kDataSize = 17ULL << 20;
   static constexpr std::uint64_t kSize = kDataOffset + kDataSize;
@@ -26,22 +24,12 @@ class Scratch {
   ForeignAddress trapping_call() const { return start_; }
   /// `syscall; int3` is preceded by nothing: where a finished trapping call stops.
   ForeignAddress after_trap() const { return start_ + 3; }
-  /// `syscall`, then rt_sigreturn from the return frame: needs no tracer to go on.
-  ForeignAddress returning_call() const { return start_ + 16; }
   /// pause(2) for ever.
   ForeignAddress pause_loop() const { return start_ + 64; }
-  ForeignAddress frame() const { return start_ + kFrameOffset; }
   ForeignAddress data() const { return start_ + kDataOffset; }
 
   /// Writes the code page. The mapping must exist and be writable.
   Status write_code(const ForeignMemory& memory) const;
-
-  /// Writes the frame from which rt_sigreturn(2) restores `registers`, `extended_state` and
-  /// `mask` (arch/x86/include/asm/sigframe.h): a thread whose tracer dies inside a returning
-  /// call goes on as if it had never been stopped. A call that the thread was stopped in is
-  /// started again.
-  Status write_return_frame(const ForeignMemory& memory, const Registers& registers,
-                            ByteView extended_state, SignalMask mask) const;
 
  private:
   ForeignAddress start_;

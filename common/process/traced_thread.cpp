@@ -21,6 +21,25 @@ constexpr int kGetRseqConfiguration = 0x420f;
 // Room for every extended state component known (AMX tiles are 8 KiB of it).
 constexpr std::size_t kMaxExtendedState = 64 * 1024;
 
+/// While it lives, SIGCHLD waits to be taken instead of being ignored.
+class ChildSignalBlocked {
+ public:
+  ChildSignalBlocked() {
+    sigemptyset(&child_);
+    sigaddset(&child_, SIGCHLD);
+    pthread_sigmask(SIG_BLOCK, &child_, &before_);
+  }
+  ChildSignalBlocked(const ChildSignalBlocked&) = delete;
+  ChildSignalBlocked& operator=(const ChildSignalBlocked&) = delete;
+  ~ChildSignalBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+
+  const sigset_t& child() const { return child_; }
+
+ private:
+  sigset_t child_{};
+  sigset_t before_{};
+};
+
 std::string with_tid(const char* what, pid_t tid) {
   return std::string(what) + " " + std::to_string(tid);
 }
@@ -89,26 +108,56 @@ Result<Stop> TracedThread::wait() const {
   return Stop::from_wait_status(status);
 }
 
-// Every stop sends us SIGCHLD, blocked or not: sigtimedwait is how to wait with a limit.
-Result<Stop> TracedThread::wait_for_stop() const {
+// Every stop sends us SIGCHLD, if it is blocked: sigtimedwait is how to wait with a limit.
+template <class Poll>
+Result<std::optional<Stop>> TracedThread::poll_until(std::chrono::steady_clock::time_point deadline,
+                                                     Poll poll) {
   constexpr int kQuickLooks = 3;
   constexpr timespec kPause{0, 10'000'000};
-  sigset_t child;
-  sigemptyset(&child);
-  sigaddset(&child, SIGCHLD);
-  const auto deadline = std::chrono::steady_clock::now() + kStopPatience;
-  for (int looks = 0;; ++looks) {
+  for (int looks = 0; looks < kQuickLooks; ++looks) {
     DROVER_TRY(const std::optional<Stop> stop, poll());
-    if (stop) return *stop;
-    if (looks < kQuickLooks) {
-      sched_yield();
-    } else if (std::chrono::steady_clock::now() < deadline) {
-      sigtimedwait(&child, nullptr, &kPause);
-    } else {
-      return refusal("process " + std::to_string(tid_) +
-                     " does not stop: it is in a wait that nothing interrupts");
-    }
+    if (stop) return stop;
+    sched_yield();
   }
+  const ChildSignalBlocked blocked;
+  for (;;) {
+    DROVER_TRY(const std::optional<Stop> stop, poll());
+    if (stop || std::chrono::steady_clock::now() >= deadline) return stop;
+    sigtimedwait(&blocked.child(), nullptr, &kPause);
+  }
+}
+
+Result<Stop> TracedThread::wait_for_stop() const {
+  DROVER_TRY(const auto stop, wait_within(kStopPatience));
+  return stop ? Result<Stop>(*stop) : does_not_stop();
+}
+
+Result<Stop> TracedThread::wait_while_held() const {
+  const auto deadline = std::chrono::steady_clock::now() + kStopPatience;
+  DROVER_TRY(const auto stop, poll_until(deadline, [this] { return poll_while_held(); }));
+  return stop ? Result<Stop>(*stop) : does_not_stop();
+}
+
+Result<std::optional<Stop>> TracedThread::wait_within(std::chrono::milliseconds patience) const {
+  return poll_until(std::chrono::steady_clock::now() + patience, [this] { return poll(); });
+}
+
+Error TracedThread::does_not_stop() const {
+  return refusal("process " + std::to_string(tid_) +
+                 " does not stop: it is in a wait that nothing interrupts");
+}
+
+Result<std::optional<Stop>> TracedThread::poll_while_held() const {
+  siginfo_t info{};
+  const auto id = static_cast<id_t>(tid_);
+  if (waitid(P_PID, id, &info, WEXITED | WSTOPPED | WNOHANG | WNOWAIT | __WALL) != 0) {
+    return errno_error(with_tid("wait for", tid_));
+  }
+  if (info.si_pid == 0) return std::optional<Stop>{};
+  if (info.si_code == CLD_EXITED || info.si_code == CLD_KILLED || info.si_code == CLD_DUMPED) {
+    return refusal("the process ended while it was held");
+  }
+  return poll();
 }
 
 Result<std::optional<Stop>> TracedThread::poll() const {

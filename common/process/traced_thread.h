@@ -85,8 +85,12 @@ class TracedThread {
   Result<Stop> wait() const;
   /// The same, but an error if there is no stop within kStopPatience: a thread in the kernel that
   /// waits for a device or a server, say, hears of nothing but SIGKILL, and maybe not of that.
-  /// What it was asked for is still to come. Cheapest if SIGCHLD is blocked.
+  /// What it was asked for is still to come.
   Result<Stop> wait_for_stop() const;
+  /// The same, and the thread's end is an error too: whoever waits next is told how it was.
+  Result<Stop> wait_while_held() const;
+  /// A stop within that time, if there is one.
+  Result<std::optional<Stop>> wait_within(std::chrono::milliseconds patience) const;
   /// A stop, if there is one.
   Result<std::optional<Stop>> poll() const;
 
@@ -123,6 +127,11 @@ class TracedThread {
 
  private:
   explicit TracedThread(pid_t tid) : tid_(tid) {}
+  Result<std::optional<Stop>> poll_while_held() const;
+  template <class Poll>
+  static Result<std::optional<Stop>> poll_until(std::chrono::steady_clock::time_point deadline,
+                                                Poll poll);
+  Error does_not_stop() const;
   Status request(int what, const char* name, std::uintptr_t address, std::uintptr_t data) const;
 
   pid_t tid_ = -1;

@@ -9,6 +9,7 @@
 #include <memory>
 #include <thread>
 
+#include "migrate/capture.h"
 #include "tests/unit/traced_child.h"
 
 namespace drover {
@@ -60,23 +61,25 @@ class Echo {
   std::unique_ptr<TracedChild> child_;
 };
 
-/// A scratch in the stopped child, with the frame that brings it back.
-Result<Scratch> make_scratch(TracedChild& child) {
-  DROVER_TRY(const Registers registers, child.thread().registers());
-  DROVER_TRY(const Bytes state, child.thread().extended_state());
-  DROVER_TRY(const SignalMask mask, child.thread().signal_mask());
-  DROVER_TRY(Injection injection, child.by_vdso());
-  DROVER_TRY(const std::uint64_t start,
-             injection.call(
-                 "mmap", SYS_mmap,
-                 {0, Scratch::kSize, PROT_READ | PROT_WRITE | PROT_EXEC,
-                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, static_cast<std::uint64_t>(-1), 0}));
-  DROVER_CHECK(injection.end());
-  const Scratch scratch{ForeignAddress(start)};
-  DROVER_CHECK(scratch.write_code(child.memory()));
-  DROVER_CHECK(scratch.write_return_frame(child.memory(), registers, state, mask));
-  return scratch;
-}
+/// Traces somebody, in a process of its own, until it is killed.
+class KilledTracer {
+ public:
+  template <class F>
+  explicit KilledTracer(F trace) : pid_(fork()) {
+    if (pid_ != 0) return;
+    trace();
+    _exit(1);
+  }
+  void kill() const {
+    ::kill(pid_, SIGKILL);
+    int status = 0;
+    ASSERT_EQ(waitpid(pid_, &status, 0), pid_);
+    ASSERT_TRUE(WIFSIGNALED(status)) << "the tracer failed";
+  }
+
+ private:
+  pid_t pid_;
+};
 
 void expect_same(const Registers& a, const Registers& b) {
   EXPECT_EQ(std::memcmp(&a, &b, sizeof a), 0);
@@ -91,10 +94,10 @@ TEST(Injection, CallsGiveTheirResultsAndLeaveNoTrace) {
   child.interrupt();
   const auto before = child.thread().registers();
   const auto state = child.thread().extended_state();
-  const auto scratch = make_scratch(child);
+  const auto scratch = child.make_scratch();
   ASSERT_TRUE(scratch) << scratch.error().message();
-  for (const auto site : {Injection::Site::kReturning, Injection::Site::kTrapping}) {
-    auto injection = Injection::begin(child.thread(), site, *scratch);
+  for (const bool traps : {false, true}) {
+    auto injection = traps ? Injection::trapping(child.thread(), *scratch) : child.returning();
     ASSERT_TRUE(injection);
     EXPECT_EQ(*injection->call("getpid", SYS_getpid), static_cast<std::uint64_t>(child.pid()));
     EXPECT_EQ(*injection->raw(SYS_close, {9999}), -EBADF);
@@ -118,7 +121,7 @@ TEST(Injection, TheCallThatWasInterruptedGoesOn) {
     echo.child().seize();
     echo.child().interrupt();
     {
-      auto injection = echo.child().by_vdso();
+      auto injection = echo.child().returning();
       ASSERT_TRUE(injection);
       ASSERT_TRUE(injection->call("getuid", SYS_getuid));
     }
@@ -132,7 +135,7 @@ TEST(Injection, SignalsWaitUntilItIsOver) {
   TracedChild& child = echo.child();
   child.seize();
   child.interrupt();
-  auto injection = child.by_vdso();
+  auto injection = child.returning();
   ASSERT_TRUE(injection);
   kill(child.pid(), SIGTERM);
   EXPECT_TRUE(injection->call("getuid", SYS_getuid));
@@ -146,9 +149,9 @@ TEST(Injection, AStopThatComesMeanwhileComesAgain) {
   TracedChild& child = echo.child();
   child.seize();
   child.interrupt();
-  const auto scratch = make_scratch(child);
+  const auto scratch = child.make_scratch();
   ASSERT_TRUE(scratch);
-  auto injection = Injection::begin(child.thread(), Injection::Site::kTrapping, *scratch);
+  auto injection = Injection::trapping(child.thread(), *scratch);
   ASSERT_TRUE(injection);
   kill(child.pid(), SIGSTOP);
   EXPECT_EQ(*injection->call("getpid", SYS_getpid), static_cast<std::uint64_t>(child.pid()));
@@ -167,8 +170,8 @@ TEST(Injection, AFaultInItIsAnError) {
   TracedChild& child = echo.child();
   child.seize();
   child.interrupt();
-  const ForeignAddress nowhere(kPageSize * 3);
-  auto injection = Injection::begin(child.thread(), Injection::Site::kTrapping, nowhere);
+  const Scratch nowhere(ForeignAddress(kPageSize * 3));
+  auto injection = Injection::trapping(child.thread(), nowhere);
   ASSERT_TRUE(injection);
   const auto result = injection->raw(SYS_getpid);
   ASSERT_FALSE(result);
@@ -180,7 +183,7 @@ TEST(Injection, TheEndOfTheProcessIsAnError) {
   TracedChild& child = echo.child();
   child.seize();
   child.interrupt();
-  auto injection = child.by_vdso();
+  auto injection = child.returning();
   ASSERT_TRUE(injection);
   std::thread killer([&] {
     usleep(20'000);
@@ -190,34 +193,128 @@ TEST(Injection, TheEndOfTheProcessIsAnError) {
   killer.join();
 }
 
-// The tracer is a process of its own that is killed inside an injected call.
-TEST(Injection, AReturningCallGoesBackByItselfWhenItsTracerDies) {
-  for (const int delay_ms : {0, 1, 2, 5, 10, 20, 40}) {
+// The tracer is a process of its own that is killed at some moment of many.
+TEST(Injection, TheThreadGoesBackByItselfWhenItsTracerDies) {
+  for (int i = 0; i < 60; ++i) {
     Echo echo;
     TracedChild& child = echo.child();
-    const pid_t tracer = fork();
-    if (tracer == 0) {
+    KilledTracer tracer([&] {
       child.seize();
       child.interrupt();
-      auto scratch = make_scratch(child);
-      if (!scratch) _exit(1);
-      auto injection = Injection::begin(child.thread(), Injection::Site::kReturning, *scratch);
-      if (!injection) _exit(1);
-      const timespec pause{0, 3'000'000};
-      if (!child.memory().write_record(scratch->data(), pause)) _exit(1);
       for (;;) {
-        if (!injection->raw(SYS_nanosleep, {scratch->data().value(), 0})) _exit(1);
+        auto injection = child.returning();
+        if (!injection || !injection->raw(SYS_getpid)) return;
+        if (i % 2 == 0 && !injection->raw(SYS_sched_yield)) return;
+        if (!injection->end()) return;
       }
-    }
-    usleep(20'000 + static_cast<useconds_t>(delay_ms) * 1000);
-    kill(tracer, SIGKILL);
-    int status = 0;
-    ASSERT_EQ(waitpid(tracer, &status, 0), tracer);
-    ASSERT_TRUE(WIFSIGNALED(status)) << "the tracer failed";
+    });
+    usleep(5'000 + static_cast<useconds_t>(i) * 100);
+    tracer.kill();
     echo.expect_answer();
+    EXPECT_EQ(echo.child().blocked_signals(), 0U);
     echo.expect_answer();
     EXPECT_EQ(echo.end(), 0);
   }
+}
+
+TEST(Injection, ACallUnderWayIsOverBeforeTheThreadGoesBack) {
+  Echo echo;
+  TracedChild& child = echo.child();
+  KilledTracer tracer([&] {
+    child.seize();
+    child.interrupt();
+    auto injection = child.returning();
+    // The pipe that the child itself reads from, as its buffer is.
+    if (injection) static_cast<void>(injection->raw(SYS_poll, {0, 0, 200}));
+  });
+  usleep(50'000);
+  tracer.kill();
+  echo.expect_answer();
+  EXPECT_EQ(echo.end(), 0);
+}
+
+// The kernel keeps in the thread when such a sleep ends, and nowhere else.
+TEST(Injection, ASleepGoesOnWhenTheTracerDies) {
+  TracedChild child([] {
+    const auto start = std::chrono::steady_clock::now();
+    const timespec length{1, 0};
+    if (syscall(SYS_nanosleep, &length, nullptr) != 0) return 1;
+    const auto took = std::chrono::steady_clock::now() - start;
+    return took >= milliseconds(1000) && took < milliseconds(1600) ? 0 : 2;
+  });
+  child.await_sleep();
+  usleep(800'000);
+  KilledTracer tracer([&] {
+    child.seize();
+    child.interrupt();
+    auto injection = child.returning();
+    if (injection) static_cast<void>(injection->raw(SYS_getpid));
+    pause();
+  });
+  usleep(50'000);
+  tracer.kill();
+  EXPECT_EQ(child.end(), 0);
+}
+
+TEST(Injection, WhatATracerHasLeftIsNotInTheNextOnesWay) {
+  Echo echo;
+  TracedChild& child = echo.child();
+  KilledTracer tracer([&] {
+    child.seize();
+    child.interrupt();
+    auto injection = child.returning();
+    pause();
+  });
+  usleep(20'000);
+  tracer.kill();
+  echo.expect_answer();
+  child.await_sleep();
+  child.seize();
+  child.interrupt();
+  const auto areas = parse_maps(*read_proc_file("/proc/self/maps"));
+  ASSERT_TRUE(areas);
+  const auto vdso = find_vdso(*areas);  // where the child has it too
+  ASSERT_TRUE(vdso);
+  const auto digest = digest_of_vdso(child.memory(), *vdso);
+  const auto own = digest_of_vdso(ForeignMemory(getpid(), {}), *vdso);
+  ASSERT_TRUE(digest && own);
+  EXPECT_EQ(*digest, *own);
+  auto injection = child.returning();
+  ASSERT_TRUE(injection);
+  EXPECT_EQ(*injection->call("getpid", SYS_getpid), static_cast<std::uint64_t>(child.pid()));
+  ASSERT_TRUE(injection->end());
+  child.detach();
+  echo.expect_answer();
+  EXPECT_EQ(echo.end(), 0);
+}
+
+TEST(Injection, ACallThatDoesNotReturnIsAnErrorInTime) {
+  Echo echo;
+  TracedChild& child = echo.child();
+  child.seize();
+  child.interrupt();
+  const auto start = std::chrono::steady_clock::now();
+  {
+    auto injection = child.returning();
+    ASSERT_TRUE(injection);
+    const auto result = injection->raw(SYS_poll, {0, 0, 20'000});
+    ASSERT_FALSE(result);
+    EXPECT_NE(result.error().message().find("does not stop"), std::string::npos);
+  }
+  EXPECT_LT(std::chrono::steady_clock::now() - start, kStopPatience + std::chrono::seconds(1));
+}
+
+TEST(Injection, HowTheProcessEndedIsStillToldAfterwards) {
+  Echo echo;
+  TracedChild& child = echo.child();
+  child.seize();
+  child.interrupt();
+  auto injection = child.returning();
+  ASSERT_TRUE(injection);
+  EXPECT_FALSE(injection->raw(SYS_exit_group, {7}));
+  int status = 0;
+  ASSERT_EQ(waitpid(child.pid(), &status, __WALL), child.pid());
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 7);
 }
 
 }  // namespace drover

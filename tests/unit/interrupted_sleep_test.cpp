@@ -41,7 +41,7 @@ void stop_and_continue(TracedChild& child, milliseconds until_in) {
   ASSERT_TRUE(r);
   const auto sleep = interrupted_sleep(*r);
   ASSERT_TRUE(sleep) << "result " << static_cast<long>(r->rax);
-  auto injection = child.by_vdso();
+  auto injection = child.returning();
   ASSERT_TRUE(injection);
   const auto rest =
       continue_sleep(*r, *sleep, now(sleep->clock) + until_in, child.memory(), *injection);

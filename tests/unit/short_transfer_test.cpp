@@ -51,7 +51,7 @@ void cut_and_continue(TracedChild& child) {
   ASSERT_TRUE(r);
   const auto cut = is_cut_short(*r, child.memory());
   ASSERT_TRUE(cut && *cut) << "result " << r->rax;
-  auto injection = child.by_vdso();
+  auto injection = child.returning();
   ASSERT_TRUE(injection) << injection.error().message();
   const auto rest = continue_short_transfer(*r, child.memory(), *injection);
   ASSERT_TRUE(rest) << rest.error().message();

@@ -34,7 +34,7 @@ void expect_rest_of(Wait wait, milliseconds so_far, int times = 1) {
     // However the kernel would go on: it is made again.
     r->rax = static_cast<std::uint64_t>(kErestartnointr);
     ASSERT_TRUE(is_timed_wait(*r)) << "call " << static_cast<long>(r->orig_rax);
-    auto injection = child.by_vdso();
+    auto injection = child.returning();
     ASSERT_TRUE(injection);
     const auto rest = continue_timed_wait(*r, so_far, Clock::now().time_since_epoch(),
                                           child.memory(), *injection);

@@ -2,11 +2,14 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
+#include <cstdlib>
 
 #include "common/process/injection.h"
 #include "common/process/memory_map.h"
@@ -61,15 +64,26 @@ class TracedChild {
     FAIL() << "the child does not come to rest";
   }
 
-  Result<Injection> by_vdso() {
-    DROVER_TRY(const std::string maps, read_proc_file("/proc/" + std::to_string(pid_) + "/maps"));
-    DROVER_TRY(const auto areas, parse_maps(maps));
-    for (const MemoryArea& area : areas) {
-      if (area.name != "[vdso]") continue;
-      DROVER_TRY(const ForeignAddress instruction, find_vdso_syscall(memory_, area.range));
-      return Injection::begin(thread_, Injection::Site::kVdso, instruction);
-    }
-    return refusal("no vDSO");
+  /// Its signal mask; it need not be traced.
+  SignalMask blocked_signals() const {
+    const auto status = read_proc_file("/proc/" + std::to_string(pid_) + "/status");
+    return std::strtoull(status->c_str() + status->find("\nSigBlk:") + 8, nullptr, 16);
+  }
+
+  Result<Injection> returning() { return Injection::returning(thread_, memory_); }
+
+  /// A mapping of ours in the stopped child.
+  Result<Scratch> make_scratch() {
+    DROVER_TRY(Injection injection, returning());
+    DROVER_TRY(const std::uint64_t start,
+               injection.call("mmap", SYS_mmap,
+                              {0, Scratch::kSize, PROT_READ | PROT_WRITE | PROT_EXEC,
+                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                               static_cast<std::uint64_t>(-1), 0}));
+    DROVER_CHECK(injection.end());
+    const Scratch scratch{ForeignAddress(start)};
+    DROVER_CHECK(scratch.write_code(memory_));
+    return scratch;
   }
 
   void detach() { ASSERT_TRUE(thread_.detach()); }
