@@ -67,14 +67,24 @@ Status HollowThread::set_up(CallRequest& request) {
 }
 
 Status HollowThread::stop() {
-  if (state_ == State::kStopped || state_ == State::kGone) return {};
+  while (state_ == State::kParked || state_ == State::kCalling) {
+    DROVER_TRY(const bool in_call, interrupt());
+    if (!in_call) return {};
+    DROVER_TRY(const bool settled, take_waiting_signal());
+    if (settled) return {};
+  }
+  return {};
+}
+
+/// Stops it: whether in its call, by nothing but the interrupt.
+Result<bool> HollowThread::interrupt() {
   DROVER_CHECK(thread_.interrupt());
   for (;;) {
     const bool calling = state_ == State::kCalling;
     DROVER_TRY(const Stop stop, thread_.wait_for_stop());
     DROVER_CHECK(handle(stop));
-    if (state_ == State::kGone) return {};
-    if (stop.kind == Stop::Kind::kInterrupt) return calling ? take_waiting_signal() : Status{};
+    if (state_ == State::kGone) return false;
+    if (stop.kind == Stop::Kind::kInterrupt) return calling;
     // Something else came first; the interrupt is still to come, before user code runs.
     if (at_signal_ && !signals_.empty()) signals_.back().cancelled = true;
     DROVER_CHECK(to_pause_loop());
@@ -85,14 +95,18 @@ Status HollowThread::stop() {
 }
 
 // The kernel reports an interrupt before a signal that waits. Resumed, it goes on with the
-// signal, and what the call came to stands unchanged.
-Status HollowThread::take_waiting_signal() {
+// signal, and what the call came to stands unchanged. But if the signal has been taken back in
+// between, it goes on with the call. False: it does.
+Result<bool> HollowThread::take_waiting_signal() {
+  constexpr std::chrono::milliseconds kDelivery{20};
   DROVER_TRY(const bool waits, signal_waits());
-  if (!waits) return {};
+  if (!waits) return true;
   state_ = State::kCalling;
   result_.reset();
   DROVER_TRY(const auto other_stop, thread_.go_on_in_call());
-  return other_stop ? handle(*other_stop) : await_stop();
+  if (!other_stop) return await_stop(kDelivery);
+  DROVER_CHECK(handle(*other_stop));
+  return true;
 }
 
 Result<bool> HollowThread::signal_waits() const {
@@ -112,6 +126,13 @@ Status HollowThread::await_stop() {
   if (state_ != State::kParked && state_ != State::kCalling) return {};
   DROVER_TRY(const Stop stop, thread_.wait());
   return handle(stop);
+}
+
+Result<bool> HollowThread::await_stop(std::chrono::milliseconds patience) {
+  if (state_ != State::kParked && state_ != State::kCalling) return true;
+  DROVER_TRY(const std::optional<Stop> stop, thread_.wait_within(patience));
+  if (stop) DROVER_CHECK(handle(*stop));
+  return stop.has_value();
 }
 
 Status HollowThread::handle(const Stop& stop) {
@@ -190,13 +211,18 @@ Status HollowThread::die(int signal) {
     DROVER_CHECK(thread_.set_signal_mask(0));
     DROVER_CHECK(thread_.resume(signal));
   }
+  return await_end();
+}
+
+Status HollowThread::await_end() {
+  constexpr std::chrono::seconds kEndPatience{8};
   for (;;) {
-    DROVER_TRY(const Stop stop, thread_.wait());
-    if (stop.gone()) {
-      state_ = State::kGone;
-      wait_status_ = stop.wait_status;
-      return {};
+    DROVER_TRY(const std::optional<Stop> stop, thread_.wait_within(kEndPatience));
+    if (!stop) {
+      return refusal("process " + std::to_string(memory_->pid()) +
+                     " does not end: it is in a wait that nothing interrupts");
     }
+    if (stop->gone()) return handle(*stop);
     DROVER_CHECK(thread_.resume());
   }
 }

@@ -2,6 +2,7 @@
 // a pause loop, where signals reach it, and executes the calls that its body forwards.
 #pragma once
 
+#include <chrono>
 #include <deque>
 #include <optional>
 
@@ -56,6 +57,9 @@ class HollowThread {
   Status look();
   /// The same, but waits for something to happen.
   Status await_stop();
+  /// The same, for that long at most: whether it has stopped. A signal that P was to take may have
+  /// vanished meanwhile (a stop takes back a SIGCONT that waits).
+  Result<bool> await_stop(std::chrono::milliseconds patience);
   /// The raw result of the call that ended, once. Restart codes mean: cancelled by `stop`, or
   /// by `cancel`.
   std::optional<std::int64_t> take_result();
@@ -67,7 +71,8 @@ class HollowThread {
   Status go_on();
   /// Gives up the call that the signal interrupted.
   Status cancel();
-  /// Lets the signal that it is stopped at kill it.
+  /// Lets the signal that it is stopped at kill it. An error if it does not end in time: it may
+  /// still.
   Status die(int signal);
 
   /// How it ended, once it is gone.
@@ -77,7 +82,9 @@ class HollowThread {
   Status set_up(CallRequest& request);
   Status handle(const Stop& stop);
   Result<bool> signal_waits() const;
-  Status take_waiting_signal();
+  Result<bool> interrupt();
+  Result<bool> take_waiting_signal();
+  Status await_end();
   Status to_pause_loop();
 
   TracedThread thread_;
