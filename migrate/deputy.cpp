@@ -315,12 +315,12 @@ Status Deputy::rebuild_at_home() {
   DROVER_CHECK(take_image(rebuild, state));
   if (done_) return {};
   DROVER_CHECK(fault_point("deputy.home.pages-taken"));
+  DROVER_CHECK(rebuild.load(state));
+  DROVER_CHECK(fault_point("deputy.home.loaded"));
   std::vector<siginfo_t> signals = state.undelivered;
   for (const siginfo_t& info : server_->untold()) signals.push_back(info);
   if (to_raise_) signals.push_back(*to_raise_);
-  DROVER_CHECK(rebuild.load(state, signals));
-  DROVER_CHECK(fault_point("deputy.home.loaded"));
-  DROVER_CHECK(rebuild.finish(state));
+  DROVER_CHECK(rebuild.finish(state, signals));
   figures_.freeze = Clock::now() - stopped_at;
   // It runs at home: nothing can fail any more.
   static_cast<void>(fault_point("deputy.home.resumed"));

@@ -19,7 +19,14 @@ namespace {
 constexpr int kMadvDontneedLocked = 24;  // Linux 5.18
 constexpr SignalMask kStopSignals =
     signal_bit(SIGSTOP) | signal_bit(SIGTSTP) | signal_bit(SIGTTIN) | signal_bit(SIGTTOU);
+constexpr int kFirstRealtime = 32;
 constexpr std::uint64_t kDropPiece = 16 << 20;
+
+/// As far as the kernel keeps what is sent (struct kernel_siginfo).
+bool same_signal(const siginfo_t& a, const siginfo_t& b) {
+  constexpr std::size_t kKept = 48;
+  return std::memcmp(&a, &b, kKept) == 0;
+}
 
 template <class T>
 auto at_address(const std::vector<T>& list, ForeignAddress a) -> const T* {
@@ -182,7 +189,7 @@ Status HomeRebuild::map_content(Injection& injection, const Area& want) {
   return result;
 }
 
-Status HomeRebuild::load(const ProcessState& state, const std::vector<siginfo_t>& signals) {
+Status HomeRebuild::load(const ProcessState& state) {
   DROVER_TRY(Injection injection, Injection::trapping(thread_->thread(), thread_->scratch()));
   DROVER_TRY(const std::int64_t now,
              read_clock(injection, *memory_, thread_->scratch(), CLOCK_MONOTONIC));
@@ -214,62 +221,17 @@ Status HomeRebuild::load(const ProcessState& state, const std::vector<siginfo_t>
   t.name.copy(name.data(), name.size() - 1);
   DROVER_CHECK(memory_->write_record(at, name));
   DROVER_CHECK(injection.call("prctl(PR_SET_NAME)", SYS_prctl, {PR_SET_NAME, at.value()}));
-  DROVER_CHECK(requeue_in_order(injection, signals));
   return injection.end();
 }
 
-// What was taken from P came before what waits in P now: the younger ones step back.
-Status HomeRebuild::requeue_in_order(Injection& injection, const std::vector<siginfo_t>& signals) {
-  SignalMask taken = 0;
-  for (const siginfo_t& info : signals) taken |= signal_bit(info.si_signo);
-  if (taken == 0) return {};
-  // To send a stop takes a SIGCONT back.
-  if ((taken & kStopSignals) != 0) taken |= signal_bit(SIGCONT);
-  struct {
-    SignalMask set;
-    timespec at_once;
-    siginfo_t info;
-  } wait{taken, {0, 0}, {}};
-  const ForeignAddress at = thread_->scratch().data();
-  const ForeignAddress info_at = at + offsetof(decltype(wait), info);
-  std::vector<siginfo_t> all = signals;
-  DROVER_CHECK(memory_->write_record(at, wait));
-  for (;;) {
-    DROVER_TRY(const std::int64_t signal,
-               injection.raw(SYS_rt_sigtimedwait,
-                             {at.value(), info_at.value(),
-                              (at + offsetof(decltype(wait), at_once)).value(), sizeof taken}));
-    if (signal <= 0) break;
-    DROVER_TRY(const auto info, memory_->read_record<siginfo_t>(info_at));
-    all.push_back(info);
-  }
-  for (const siginfo_t& info : all) DROVER_CHECK(requeue(injection, info));
-  return {};
-}
-
-Status HomeRebuild::requeue(Injection& injection, const siginfo_t& info) {
-  const ForeignAddress at = thread_->scratch().data();
-  DROVER_CHECK(memory_->write_record(at, info));
-  DROVER_CHECK(injection.call("rt_sigqueueinfo", SYS_rt_sigqueueinfo,
-                              {static_cast<std::uint64_t>(memory_->pid()),
-                               static_cast<std::uint64_t>(info.si_signo), at.value()}));
-  return {};
-}
-
-Status HomeRebuild::finish(const ProcessState& state) {
+// The signals last: after them comes only what fails if P ends, and then nobody gets them.
+Status HomeRebuild::finish(const ProcessState& state, const std::vector<siginfo_t>& signals) {
   const ThreadState& t = state.threads.front();
   TracedThread thread = thread_->thread();
-  DROVER_CHECK(thread.set_signal_mask(kAllSignals));
   {
     DROVER_TRY(Injection injection, Injection::trapping(thread, thread_->scratch()));
-    for (;;) {
-      DROVER_TRY(const std::int64_t now,
-                 read_clock(injection, *memory_, thread_->scratch(), CLOCK_MONOTONIC));
-      if (now >= state.monotonic_ns) break;
-      const std::int64_t ahead = state.monotonic_ns - now;
-      const timespec pause{ahead / 1'000'000'000, ahead % 1'000'000'000};
-      nanosleep(&pause, nullptr);
-    }
+    DROVER_CHECK(wait_for_clock(injection, state.monotonic_ns));
+    DROVER_CHECK(send_in_order(injection, signals));
     DROVER_CHECK(injection.end());
   }
   DROVER_CHECK(remove_scratch(thread, *memory_, thread_->scratch()));
@@ -277,6 +239,85 @@ Status HomeRebuild::finish(const ProcessState& state) {
   DROVER_CHECK(thread.set_registers(t.registers));
   DROVER_CHECK(thread.set_signal_mask(t.mask));
   return thread.detach_in_call();
+}
+
+Status HomeRebuild::wait_for_clock(Injection& injection, std::int64_t monotonic_ns) const {
+  for (;;) {
+    DROVER_TRY(const std::int64_t now,
+               read_clock(injection, *memory_, thread_->scratch(), CLOCK_MONOTONIC));
+    if (now >= monotonic_ns) return {};
+    const std::int64_t ahead = monotonic_ns - now;
+    const timespec pause{ahead / 1'000'000'000, ahead % 1'000'000'000};
+    nanosleep(&pause, nullptr);
+  }
+}
+
+// What was taken from P came before what waits in P now: the younger ones step back. Realtime
+// signals first: of all only they may find no room in P's queue, so that whatever has been sent by
+// then can be told from the others and taken back.
+Status HomeRebuild::send_in_order(Injection& injection, const std::vector<siginfo_t>& signals) {
+  SignalMask kinds = 0;
+  for (const siginfo_t& info : signals) kinds |= signal_bit(info.si_signo);
+  if (kinds == 0) return {};
+  // To send a stop takes a SIGCONT back.
+  if ((kinds & kStopSignals) != 0) kinds |= signal_bit(SIGCONT);
+  DROVER_TRY(const std::vector<siginfo_t> waiting, take_out(injection, kinds));
+  std::vector<siginfo_t> all = signals;
+  all.insert(all.end(), waiting.begin(), waiting.end());
+  std::stable_partition(all.begin(), all.end(),
+                        [](const siginfo_t& info) { return info.si_signo >= kFirstRealtime; });
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    Status sent = send(injection, all[i]);
+    if (sent) continue;
+    DROVER_CHECK(put_back(injection, std::span(all).first(i), kinds, waiting));
+    return sent;
+  }
+  return {};
+}
+
+/// The signals of these kinds that wait for P, which has them no more.
+Result<std::vector<siginfo_t>> HomeRebuild::take_out(Injection& injection, SignalMask kinds) {
+  struct {
+    SignalMask set;
+    timespec at_once;
+    siginfo_t info;
+  } wait{kinds, {0, 0}, {}};
+  const ForeignAddress at = thread_->scratch().data();
+  const ForeignAddress info_at = at + offsetof(decltype(wait), info);
+  DROVER_CHECK(memory_->write_record(at, wait));
+  std::vector<siginfo_t> taken;
+  for (;;) {
+    DROVER_TRY(const std::int64_t signal,
+               injection.raw(SYS_rt_sigtimedwait,
+                             {at.value(), info_at.value(),
+                              (at + offsetof(decltype(wait), at_once)).value(), sizeof kinds}));
+    if (signal <= 0) return taken;
+    DROVER_TRY(const auto info, memory_->read_record<siginfo_t>(info_at));
+    taken.push_back(info);
+  }
+}
+
+/// Takes back what has been sent: P has again what was `waiting`, and what has come since.
+Status HomeRebuild::put_back(Injection& injection, std::span<const siginfo_t> sent,
+                             SignalMask kinds, std::vector<siginfo_t> waiting) {
+  DROVER_TRY(std::vector<siginfo_t> now, take_out(injection, kinds));
+  for (const siginfo_t& info : sent) {
+    const auto found =
+        std::ranges::find_if(now, [&](const siginfo_t& other) { return same_signal(info, other); });
+    if (found != now.end()) now.erase(found);
+  }
+  waiting.insert(waiting.end(), now.begin(), now.end());
+  for (const siginfo_t& info : waiting) DROVER_CHECK(send(injection, info));
+  return {};
+}
+
+Status HomeRebuild::send(Injection& injection, const siginfo_t& info) {
+  const ForeignAddress at = thread_->scratch().data();
+  DROVER_CHECK(memory_->write_record(at, info));
+  DROVER_CHECK(injection.call("rt_sigqueueinfo", SYS_rt_sigqueueinfo,
+                              {static_cast<std::uint64_t>(memory_->pid()),
+                               static_cast<std::uint64_t>(info.si_signo), at.value()}));
+  return {};
 }
 
 }  // namespace drover

@@ -1,6 +1,8 @@
 // P as a whole: emptied when its body leaves, filled again when it comes home.
 #pragma once
 
+#include <span>
+
 #include "common/process/injection.h"
 #include "migrate/capture.h"
 #include "migrate/image.h"
@@ -29,11 +31,12 @@ class HomeRebuild {
 
   /// Makes P's areas those of the body.
   Status lay_out(const Layout& layout);
-  /// Everything besides registers.
-  Status load(const ProcessState& state, const std::vector<siginfo_t>& signals);
-  /// Removes our mapping, sets the registers and lets P go, untraced. Waits until P's clock has
-  /// passed the last that the body can have seen. After this P is a process as any other.
-  Status finish(const ProcessState& state);
+  /// Everything besides registers and signals.
+  Status load(const ProcessState& state);
+  /// Sends P the signals, removes our mapping, sets the registers and lets P go, untraced. Waits
+  /// until P's clock has passed the last that the body can have seen. After this P is a process
+  /// as any other. On failure P has none of the signals: they may go to the body again.
+  Status finish(const ProcessState& state, const std::vector<siginfo_t>& signals);
 
  private:
   const MemoryArea* kept_for(const Area& want, const std::vector<MemoryArea>& have) const;
@@ -43,8 +46,12 @@ class HomeRebuild {
   bool same_backing(ForeignAddress at, const MemoryArea& have, const Area& want) const;
   Status grow_stack(Injection& injection, const Layout& layout,
                     const std::vector<MemoryArea>& areas);
-  Status requeue_in_order(Injection& injection, const std::vector<siginfo_t>& signals);
-  Status requeue(Injection& injection, const siginfo_t& info);
+  Status wait_for_clock(Injection& injection, std::int64_t monotonic_ns) const;
+  Status send_in_order(Injection& injection, const std::vector<siginfo_t>& signals);
+  Result<std::vector<siginfo_t>> take_out(Injection& injection, SignalMask kinds);
+  Status put_back(Injection& injection, std::span<const siginfo_t> sent, SignalMask kinds,
+                  std::vector<siginfo_t> waiting);
+  Status send(Injection& injection, const siginfo_t& info);
   Result<std::vector<MemoryArea>> areas() const;
 
   const HollowThread* thread_;
