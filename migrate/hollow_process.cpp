@@ -97,6 +97,7 @@ Status HomeRebuild::lay_out(const Layout& layout) {
   for (const Area& want : layout.areas) {
     const MemoryArea* kept = kept_for(want, have);
     if (kept) {
+      DROVER_CHECK(grow_to(injection, *kept, want.range));
       DROVER_CHECK(change_area(injection, *kept, want));
     } else if (want.kind == AreaKind::kContent) {
       DROVER_CHECK(map_content(injection, want));
@@ -108,12 +109,13 @@ Status HomeRebuild::lay_out(const Layout& layout) {
 }
 
 // An area that is to be there stays one mapping: calls such as mremap(2) refuse a range that
-// two share. So it is kept only where it lies in one mapping of the same memory.
+// two share. So it is kept only where it lies in one mapping of the same memory; or, of a file that
+// may be gone by now, where it begins in one.
 const MemoryArea* HomeRebuild::kept_for(const Area& want,
                                         const std::vector<MemoryArea>& have) const {
   const MemoryArea* area = at_address(have, want.range.start);
-  const bool around = area && want.range.end <= area->range.end;
-  return around && same_backing(want.range.start, *area, want) ? area : nullptr;
+  const bool fits = area && (want.range.end <= area->range.end || want.kind == AreaKind::kContent);
+  return fits && same_backing(want.range.start, *area, want) ? area : nullptr;
 }
 
 Status HomeRebuild::unmap_all_but_kept(Injection& injection, const std::vector<MemoryArea>& have,
@@ -139,6 +141,14 @@ Status HomeRebuild::unmap_all_but_kept(Injection& injection, const std::vector<M
   return {};
 }
 
+// What was behind it is unmapped already.
+Status HomeRebuild::grow_to(Injection& injection, const MemoryArea& kept, ForeignRange want) {
+  if (want.end <= kept.range.end) return {};
+  const auto grown = injection.call(
+      "mremap", SYS_mremap, {want.start.value(), kept.range.end - want.start, want.size(), 0});
+  return grown ? Status{} : Status(grown.error());
+}
+
 // Only a write by the process itself makes the kernel grow a stack.
 Status HomeRebuild::grow_stack(Injection& injection, const Layout& layout,
                                const std::vector<MemoryArea>& areas) {
@@ -154,12 +164,21 @@ Status HomeRebuild::grow_stack(Injection& injection, const Layout& layout,
   return {};
 }
 
+// Of the same kind, too: what no call changes in a mapping is had by making a new one.
 bool HomeRebuild::same_backing(ForeignAddress at, const MemoryArea& have, const Area& want) const {
-  if (want.kind != AreaKind::kContent) return !have.file_backed();
-  if (!have.file_backed()) return false;
-  const auto place = contents_->find(have);
-  return place && place->index == want.content &&
-         place->offset + (at - have.range.start) == want.content_offset + (at - want.range.start);
+  const std::uint32_t flags = area_flags(have);
+  if (want.kind != AreaKind::kContent) {
+    constexpr std::uint32_t kHugeAdvice = Area::kHugePage | Area::kNoHugePage;
+    const bool advice_stays = (flags & kHugeAdvice) != 0 && (want.flags & kHugeAdvice) == 0;
+    return !have.file_backed() && !advice_stays &&
+           have.flags.grows_down == (want.kind == AreaKind::kStack) &&
+           (flags & Area::kDroppable) == (want.flags & Area::kDroppable);
+  }
+  if (want.content >= contents_->all().size()) return false;
+  const Content& content = contents_->all()[want.content];
+  return have.file_backed() && have.device == content.device && have.inode == content.inode &&
+         have.file_offset + (at - have.range.start) ==
+             content.file_offset + want.content_offset + (at - want.range.start);
 }
 
 // A file mapping that the program has moved or split off while away: the file is opened again,

@@ -42,6 +42,7 @@ class HomeRebuild {
   const MemoryArea* kept_for(const Area& want, const std::vector<MemoryArea>& have) const;
   Status unmap_all_but_kept(Injection& injection, const std::vector<MemoryArea>& have,
                             const Layout& layout);
+  Status grow_to(Injection& injection, const MemoryArea& kept, ForeignRange want);
   Status map_content(Injection& injection, const Area& want);
   bool same_backing(ForeignAddress at, const MemoryArea& have, const Area& want) const;
   Status grow_stack(Injection& injection, const Layout& layout,

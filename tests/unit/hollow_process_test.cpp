@@ -1,5 +1,6 @@
 #include "migrate/hollow_process.h"
 
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -68,6 +69,36 @@ class AwayChild {
   TracedChild& child() { return *child_; }
   const HollowThread& thread() const { return *thread_; }
   const ProcessState& state() const { return state_; }
+  HomeContents& contents() { return contents_; }
+  /// What it has mapped besides what is ours.
+  std::vector<MemoryArea> areas() const {
+    auto all = read_memory_areas(child_->pid());
+    EXPECT_TRUE(all);
+    return without(*std::move(all), scratch_.range());
+  }
+  /// The areas in a part of it.
+  std::vector<MemoryArea> areas(ForeignRange part) const {
+    auto all = areas();
+    std::erase_if(all, [&](const MemoryArea& a) { return !a.range.overlaps(part); });
+    return all;
+  }
+  Result<Layout> layout() {
+    auto all = areas();
+    DROVER_TRY(auto layout, layout_of(all, contents_, scratch_));
+    const auto heap = std::ranges::find(all, "[heap]", &MemoryArea::name);
+    layout.brk = heap == all.end() ? 0 : heap->range.end.value();
+    return layout;
+  }
+  Result<std::uint64_t> call(long number, std::array<std::uint64_t, 6> arguments) {
+    DROVER_TRY(Injection injection, Injection::trapping(child_->thread(), scratch_));
+    DROVER_TRY(const std::uint64_t result, injection.call("call", number, arguments));
+    DROVER_CHECK(injection.end());
+    return result;
+  }
+  Result<PageMap> pages() const {
+    const std::string path = "/proc/" + std::to_string(child_->pid()) + "/pagemap";
+    return PageMap::over(OwnedFd(open(path.c_str(), O_RDONLY | O_CLOEXEC)));
+  }
   HomeRebuild rebuild() const { return {*thread_, child_->memory(), contents_, {}}; }
 
   /// What it has seen when it ends.
@@ -101,7 +132,92 @@ class AwayChild {
   std::optional<HollowThread> thread_;
 };
 
+/// A file of four different pages that has no name.
+class NamelessFile {
+ public:
+  NamelessFile() : fd_(open("/dev/shm", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600)) {
+    for (char c = 'a'; c < 'e'; ++c) {
+      const std::string page(kPageSize, c);
+      EXPECT_EQ(write(fd_.get(), page.data(), page.size()), static_cast<ssize_t>(page.size()));
+    }
+  }
+  int fd() const { return fd_.get(); }
+
+ private:
+  OwnedFd fd_;
+};
+
+constexpr std::uint64_t kPlace = 1ULL << 33;
+constexpr ForeignRange pages_at_place(std::uint64_t from, std::uint64_t to) {
+  return {ForeignAddress(kPlace + from * kPageSize), ForeignAddress(kPlace + to * kPageSize)};
+}
+
 }  // namespace
+
+// Two file mappings at home, and one away.
+TEST(HomeRebuild, AFileMappingIsKeptAlsoIfItsPartsHaveBecomeOne) {
+  const NamelessFile file;
+  AwayChild away;
+  ASSERT_TRUE(away.hold());
+  ASSERT_TRUE(away.call(SYS_mmap, {kPlace, 4 * kPageSize, PROT_READ, MAP_PRIVATE | MAP_FIXED,
+                                   static_cast<std::uint64_t>(file.fd()), 0}));
+  const auto page_map = away.pages();
+  ASSERT_TRUE(page_map);
+  ASSERT_TRUE(away.contents().take_up(away.areas(), away.child().memory(), *page_map));
+  auto layout = away.layout();
+  ASSERT_TRUE(layout) << layout.error().message();
+  for (const std::uint64_t page : {1, 2}) {
+    ASSERT_TRUE(away.call(SYS_mprotect, {kPlace + page * kPageSize, kPageSize,
+                                         page == 1 ? std::uint64_t{PROT_NONE} : PROT_EXEC}));
+  }
+  ASSERT_EQ(away.areas(pages_at_place(0, 4)).size(), 4U);
+  const Status laid_out = away.rebuild().lay_out(*layout);
+  ASSERT_TRUE(laid_out) << laid_out.error().message();
+  const auto areas = away.areas(pages_at_place(0, 4));
+  ASSERT_EQ(areas.size(), 1U);
+  EXPECT_EQ(areas[0].range, pages_at_place(0, 4));
+  EXPECT_EQ(areas[0].protection, PROT_READ);
+  for (std::uint64_t page = 0; page < 4; ++page) {
+    const auto byte =
+        away.child().memory().read_record<char>(ForeignAddress(kPlace + page * kPageSize + 7));
+    ASSERT_TRUE(byte);
+    EXPECT_EQ(*byte, static_cast<char>('a' + page));
+  }
+}
+
+TEST(HomeRebuild, AMappingOfAnotherKindIsMadeAnew) {
+  constexpr std::uint64_t kMapDroppable = 0x08;
+  AwayChild away;
+  ASSERT_TRUE(away.hold());
+  const std::uint64_t none = MAP_ANONYMOUS | MAP_FIXED;
+  ASSERT_TRUE(away.call(SYS_mmap, {kPlace, 2 * kPageSize, PROT_READ | PROT_WRITE,
+                                   none | MAP_PRIVATE | MAP_GROWSDOWN, ~0ULL, 0}));
+  const bool droppable =
+      away.call(SYS_mmap, {kPlace + 4 * kPageSize, kPageSize, PROT_READ | PROT_WRITE,
+                           none | kMapDroppable, ~0ULL, 0})
+          .ok();
+  ASSERT_TRUE(away.call(SYS_mmap, {kPlace + 6 * kPageSize, kPageSize, PROT_READ | PROT_WRITE,
+                                   none | MAP_PRIVATE, ~0ULL, 0}));
+  ASSERT_TRUE(away.call(SYS_madvise, {kPlace + 6 * kPageSize, kPageSize, MADV_HUGEPAGE}));
+  const auto page_map = away.pages();
+  ASSERT_TRUE(page_map);
+  ASSERT_TRUE(away.contents().take_up(away.areas(), away.child().memory(), *page_map));
+  auto layout = away.layout();
+  ASSERT_TRUE(layout) << layout.error().message();
+  for (Area& area : layout->areas) {
+    if (!area.range.overlaps(pages_at_place(0, 7))) continue;
+    area.kind = AreaKind::kAnonymous;
+    area.flags = 0;
+  }
+  const Status laid_out = away.rebuild().lay_out(*layout);
+  ASSERT_TRUE(laid_out) << laid_out.error().message();
+  const auto areas = away.areas(pages_at_place(0, 7));
+  ASSERT_EQ(areas.size(), droppable ? 3U : 2U);
+  for (const MemoryArea& area : areas) {
+    EXPECT_FALSE(area.flags.grows_down);
+    EXPECT_EQ(area_flags(area), 0U);
+  }
+}
 
 TEST(HomeRebuild, SendsNoSignalsBeforeNothingCanFailAnyMore) {
   AwayChild away;
