@@ -71,7 +71,7 @@ Result<BodyBuilder> BodyBuilder::over(Sandbox::Blank blank) {
   body.pidfd = std::move(builder.blank_.pidfd);
   DROVER_TRY(body.thread, TracedThread::seize(body.pid, PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD));
   DROVER_CHECK(body.thread.interrupt());
-  DROVER_TRY(const Stop stop, body.thread.wait());
+  DROVER_TRY(const Stop stop, body.thread.wait_for_stop());
   if (stop.gone()) return refusal("the blank process ended");
   return builder;
 }
@@ -345,7 +345,7 @@ Status BodyBuilder::close_listener_in_body(std::int64_t fd) {
   if (ioctl(body_.listener.get(), SECCOMP_IOCTL_NOTIF_SEND, &response) != 0) {
     return errno_error("answer a system call of the body");
   }
-  DROVER_TRY(const Stop stop, thread.wait());
+  DROVER_TRY(const Stop stop, thread.wait_for_stop());
   if (stop.kind != Stop::Kind::kSignal || stop.signal != SIGTRAP) {
     return refusal("the body went astray while its listener was closed");
   }

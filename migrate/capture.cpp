@@ -30,6 +30,7 @@ const char* why_unmovable(const MemoryArea& area) {
   if (f.hugetlb) return "huge pages of hugetlbfs";
   if (f.pfn_map || f.io || f.mixed_map) return "memory of a device";
   if (f.shadow_stack) return "a shadow stack";
+  if (f.sealed) return "sealed memory";  // it could not be dropped
   if (f.userfault) return "memory watched by a userfaultfd";
   if (area.protection_key != 0) return "memory under a protection key";
   if (area.name.starts_with("/secretmem") || area.name == "[secretmem]") return "secret memory";
@@ -75,14 +76,16 @@ Status step_out_of(const TracedThread& thread, const ForeignMemory& memory, Fore
     return code && *code == kSyscallInstruction;
   };
   DROVER_TRY(const SignalMask mask, thread.signal_mask());
+  bool stop_held = false;
   DROVER_CHECK(thread.set_signal_mask(kAllSignals));
   for (int i = 0; i < kMaxSteps && vdso.contains(ForeignAddress(r.rip)) && !at_call(); ++i) {
     DROVER_CHECK(thread.step());
-    DROVER_TRY(const Stop stop, thread.wait());
-    if (stop.gone()) return refusal("the process ended while it was stopped");
+    DROVER_TRY(const Stop stop, thread.wait_while_held());
+    stop_held = stop_held || (stop.kind == Stop::Kind::kSignal && stop.signal == SIGSTOP);
     DROVER_TRY(r, thread.registers());
   }
   DROVER_CHECK(thread.set_signal_mask(mask));
+  if (stop_held) DROVER_CHECK(stop_again(thread.tid()));
   if (vdso.contains(ForeignAddress(r.rip)) && !at_call()) {
     return refusal("it does not leave the vDSO");
   }

@@ -52,6 +52,20 @@ Status clear_registrations(Injection& injection, const ThreadState& thread) {
   return {};
 }
 
+/// Gives the kernel back what clear_registrations has taken from it.
+Status make_registrations(Injection& injection, const ThreadState& thread) {
+  if (thread.robust_list != 0) {
+    DROVER_CHECK(injection.call("set_robust_list", SYS_set_robust_list,
+                                {thread.robust_list, thread.robust_list_size}));
+  }
+  DROVER_CHECK(injection.call("set_tid_address", SYS_set_tid_address, {thread.clear_child_tid}));
+  if (thread.rseq.pointer != 0) {
+    DROVER_CHECK(injection.call("rseq", SYS_rseq,
+                                {thread.rseq.pointer, thread.rseq.size, 0, thread.rseq.signature}));
+  }
+  return {};
+}
+
 ForeignRange argument_pages(const MemoryFields& memory) {
   const std::uint64_t end = (memory.env_end + kPageSize - 1) / kPageSize * kPageSize;
   return {ForeignAddress(memory.arg_start / kPageSize * kPageSize), ForeignAddress(end)};
@@ -88,7 +102,8 @@ Result<std::vector<MemoryArea>> HomeRebuild::areas() const {
 Status HomeRebuild::lay_out(const Layout& layout) {
   DROVER_TRY(Injection injection, Injection::trapping(thread_->thread(), thread_->scratch()));
   DROVER_CHECK(drop_memory(injection, memory_->pid(), thread_->scratch(), kept_));
-  DROVER_CHECK(injection.call("brk", SYS_brk, {layout.brk}));
+  DROVER_TRY(const std::uint64_t brk, injection.call("brk", SYS_brk, {layout.brk}));
+  if (brk != layout.brk) return refusal("there is no room at home for its heap");
   DROVER_TRY(auto before, areas());
   DROVER_CHECK(grow_stack(injection, layout, before));
 
@@ -177,6 +192,7 @@ bool HomeRebuild::same_backing(ForeignAddress at, const MemoryArea& have, const 
   if (want.content >= contents_->all().size()) return false;
   const Content& content = contents_->all()[want.content];
   return have.file_backed() && have.device == content.device && have.inode == content.inode &&
+         (flags & Area::kWasShared) == (want.flags & Area::kWasShared) &&
          have.file_offset + (at - have.range.start) ==
              content.file_offset + want.content_offset + (at - want.range.start);
 }
@@ -189,8 +205,10 @@ Status HomeRebuild::map_content(Injection& injection, const Area& want) {
   const ForeignAddress at = thread_->scratch().data();
   DROVER_CHECK(memory_->write(at, as_bytes(content.path + '\0')));
   const auto at_cwd = static_cast<std::uint64_t>(AT_FDCWD);
-  DROVER_TRY(const std::uint64_t fd, injection.call(("open " + content.path).c_str(), SYS_openat,
-                                                    {at_cwd, at.value(), O_RDONLY | O_CLOEXEC, 0}));
+  // Whatever stands there by now: a FIFO, say, is not waited for.
+  DROVER_TRY(const std::uint64_t fd,
+             injection.call(("open " + content.path).c_str(), SYS_openat,
+                            {at_cwd, at.value(), O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0}));
   struct stat st {};
   const std::string link = "/proc/" + std::to_string(memory_->pid()) + "/fd/" + std::to_string(fd);
   Status result;
@@ -202,7 +220,9 @@ Status HomeRebuild::map_content(Injection& injection, const Area& want) {
         "mmap", SYS_mmap,
         {want.range.start.value(), want.range.size(), want.protection, shared | MAP_FIXED_NOREPLACE,
          fd, content.file_offset + want.content_offset});
-    if (!mapped) result = mapped.error();
+    MemoryArea plain;
+    plain.protection = static_cast<int>(want.protection);
+    result = mapped ? change_area(injection, plain, want) : Status(mapped.error());
   }
   DROVER_CHECK(injection.call("close", SYS_close, {fd}));
   return result;
@@ -227,15 +247,6 @@ Status HomeRebuild::load(const ProcessState& state) {
   if (stack.ss_sp == nullptr) stack.ss_flags = SS_DISABLE;
   DROVER_CHECK(memory_->write_record(at, stack));
   DROVER_CHECK(injection.call("sigaltstack", SYS_sigaltstack, {at.value(), 0}));
-  if (t.rseq.pointer != 0) {
-    DROVER_CHECK(
-        injection.call("rseq", SYS_rseq, {t.rseq.pointer, t.rseq.size, 0, t.rseq.signature}));
-  }
-  if (t.robust_list != 0) {
-    DROVER_CHECK(injection.call("set_robust_list", SYS_set_robust_list,
-                                {t.robust_list, t.robust_list_size}));
-  }
-  DROVER_CHECK(injection.call("set_tid_address", SYS_set_tid_address, {t.clear_child_tid}));
   std::array<char, 16> name{};
   t.name.copy(name.data(), name.size() - 1);
   DROVER_CHECK(memory_->write_record(at, name));
@@ -243,19 +254,27 @@ Status HomeRebuild::load(const ProcessState& state) {
   return injection.end();
 }
 
-// The signals last: after them comes only what fails if P ends, and then nobody gets them.
+// First what another node has said of the thread, which may be refused. The signals last: after
+// them comes only what fails if P ends, and then nobody gets them.
 Status HomeRebuild::finish(const ProcessState& state, const std::vector<siginfo_t>& signals) {
   const ThreadState& t = state.threads.front();
   TracedThread thread = thread_->thread();
+  DROVER_CHECK(thread.set_extended_state(t.extended_state));
+  DROVER_CHECK(thread.set_registers(t.registers));
   {
     DROVER_TRY(Injection injection, Injection::trapping(thread, thread_->scratch()));
     DROVER_CHECK(wait_for_clock(injection, state.monotonic_ns));
-    DROVER_CHECK(send_in_order(injection, signals));
+    Status last = make_registrations(injection, t);
+    if (last) last = send_in_order(injection, signals);
+    if (!last) {
+      ThreadState made = t;
+      DROVER_TRY(made.rseq, thread.rseq());
+      DROVER_CHECK(clear_registrations(injection, made));
+      return last;
+    }
     DROVER_CHECK(injection.end());
   }
   DROVER_CHECK(remove_scratch(thread, *memory_, thread_->scratch()));
-  DROVER_CHECK(thread.set_extended_state(t.extended_state));
-  DROVER_CHECK(thread.set_registers(t.registers));
   DROVER_CHECK(thread.set_signal_mask(t.mask));
   return thread.detach_in_call();
 }

@@ -31,7 +31,8 @@ class HomeRebuild {
 
   /// Makes P's areas those of the body.
   Status lay_out(const Layout& layout);
-  /// Everything besides registers and signals.
+  /// Everything besides registers, signals and the registrations that clear_registrations takes
+  /// back.
   Status load(const ProcessState& state);
   /// Sends P the signals, removes our mapping, sets the registers and lets P go, untraced. Waits
   /// until P's clock has passed the last that the body can have seen. After this P is a process

@@ -2,7 +2,6 @@
 
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
-#include <unistd.h>
 
 #include <ctime>
 
@@ -155,16 +154,6 @@ Status Injection::settle() {
   }
 }
 
-// A SIGCONT that waits came later, and would be taken back by another stop.
-Status Injection::stop_again() const {
-  DROVER_TRY(const SignalMask pending, pending_signals(thread_->tid()));
-  if ((pending & signal_bit(SIGCONT)) != 0) return {};
-  if (syscall(SYS_tkill, thread_->tid(), SIGSTOP) != 0) {
-    return errno_error("send the process the stop that came meanwhile");
-  }
-  return {};
-}
-
 Status Injection::end() {
   if (!active_) return {};
   active_ = false;
@@ -172,7 +161,7 @@ Status Injection::end() {
   DROVER_CHECK(thread_->set_signal_mask(mask_));
   DROVER_CHECK(thread_->set_registers(saved_));
   if (way_back_) DROVER_CHECK(way_back_->remove());
-  return std::exchange(stop_held_, false) ? stop_again() : Status{};
+  return std::exchange(stop_held_, false) ? stop_again(thread_->tid()) : Status{};
 }
 
 }  // namespace drover

@@ -46,7 +46,6 @@ class Injection {
   Result<Stop> wait();
   Status to_next_syscall_stop();
   Status settle();
-  Status stop_again() const;
 
   const TracedThread* thread_;
   ForeignAddress at_;

@@ -3,8 +3,10 @@
 #include <elf.h>
 #include <sched.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <cstdlib>
 
@@ -282,5 +284,14 @@ Result<SignalMask> pending_signals(pid_t pid) {
 }
 
 Result<SignalMask> caught_signals(pid_t pid) { return signals_in_status(pid, {"\nSigCgt:"}); }
+
+Status stop_again(pid_t tid) {
+  DROVER_TRY(const SignalMask pending, pending_signals(tid));
+  if ((pending & signal_bit(SIGCONT)) != 0) return {};
+  if (syscall(SYS_tkill, tid, SIGSTOP) != 0) {
+    return errno_error("send the process the stop that came meanwhile");
+  }
+  return {};
+}
 
 }  // namespace drover

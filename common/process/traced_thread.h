@@ -142,4 +142,8 @@ Result<SignalMask> pending_signals(pid_t pid);
 /// Those that the process has a handler for.
 Result<SignalMask> caught_signals(pid_t pid);
 
+/// Sends a thread the SIGSTOP again that was kept from it: no mask holds that signal back. Not if
+/// a SIGCONT waits: that came later, and would be taken back.
+Status stop_again(pid_t tid);
+
 }  // namespace drover

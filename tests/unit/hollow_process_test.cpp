@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
 #include <algorithm>
@@ -85,8 +86,7 @@ class AwayChild {
   Result<Layout> layout() {
     auto all = areas();
     DROVER_TRY(auto layout, layout_of(all, contents_, scratch_));
-    const auto heap = std::ranges::find(all, "[heap]", &MemoryArea::name);
-    layout.brk = heap == all.end() ? 0 : heap->range.end.value();
+    DROVER_TRY(layout.brk, call(SYS_brk, {}));
     return layout;
   }
   Result<std::uint64_t> call(long number, std::array<std::uint64_t, 6> arguments) {
@@ -255,8 +255,99 @@ TEST(HomeRebuild, SignalsThatFindNoRoomAreAllTakenBack) {
   EXPECT_FALSE(rebuild.finish(away.state(),
                               {queued(SIGUSR1, 1), queued(kRealtime, 2), queued(kRealtime, 3)}));
   EXPECT_EQ(*away.thread().thread().signal_mask(), *mask);
+  // And it can come home yet.
+  EXPECT_EQ(away.thread().thread().rseq()->pointer, 0U);
+  const Status loaded = rebuild.load(away.state());
+  ASSERT_TRUE(loaded) << loaded.error().message();
   ASSERT_TRUE(rebuild.finish(away.state(), {}));
   EXPECT_EQ(away.end(), std::vector{7});
+}
+
+TEST(HomeRebuild, AThreadThatCannotBeIsRefusedWhileTheProcessIsStillHollow) {
+  AwayChild away;
+  ASSERT_TRUE(away.hold());
+  HomeRebuild rebuild = away.rebuild();
+  for (const bool by_registers : {false, true}) {
+    ProcessState state = away.state();
+    ThreadState& thread = state.threads.front();
+    if (by_registers) {
+      thread.registers.cs = 0;
+    } else {
+      constexpr std::size_t kFeaturesInUse = 512;  // XSTATE_BV
+      std::fill_n(thread.extended_state.begin() + kFeaturesInUse, 8, std::byte{0xff});
+    }
+    ASSERT_TRUE(rebuild.load(state));
+    EXPECT_FALSE(rebuild.finish(state, {queued(SIGUSR1, 1)}));
+    EXPECT_TRUE(away.call(SYS_getpid, {}));
+  }
+  ASSERT_TRUE(rebuild.load(away.state()));
+  ASSERT_TRUE(rebuild.finish(away.state(), {queued(SIGUSR1, 2)}));
+  EXPECT_EQ(away.end(), std::vector{2});
+}
+
+TEST(HomeRebuild, AHeapThatDoesNotFitIsAnError) {
+  AwayChild away;
+  ASSERT_TRUE(away.hold());
+  const auto page_map = away.pages();
+  ASSERT_TRUE(page_map);
+  ASSERT_TRUE(away.contents().take_up(away.areas(), away.child().memory(), *page_map));
+  auto layout = away.layout();
+  ASSERT_TRUE(layout) << layout.error().message();
+  layout->brk += 1ULL << 46;
+  const Status laid_out = away.rebuild().lay_out(*layout);
+  ASSERT_FALSE(laid_out);
+  EXPECT_NE(laid_out.error().message().find("heap"), std::string::npos);
+}
+
+// Where the file was stands something by now whose opening waits.
+TEST(HomeRebuild, AMovedMappingIsNotSoughtInAFifo) {
+  const std::string path = "/dev/shm/hollow-process-test-" + std::to_string(getpid());
+  const OwnedFd file(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  ASSERT_EQ(ftruncate(file.get(), kPageSize), 0);
+  AwayChild away;
+  ASSERT_TRUE(away.hold());
+  ASSERT_TRUE(away.call(SYS_mmap, {kPlace, kPageSize, PROT_READ, MAP_PRIVATE | MAP_FIXED,
+                                   static_cast<std::uint64_t>(file.get()), 0}));
+  const auto page_map = away.pages();
+  ASSERT_TRUE(page_map);
+  ASSERT_TRUE(away.contents().take_up(away.areas(), away.child().memory(), *page_map));
+  auto layout = away.layout();
+  ASSERT_TRUE(layout) << layout.error().message();
+  for (Area& area : layout->areas) {
+    if (area.range == pages_at_place(0, 1)) area.range = pages_at_place(2, 3);
+  }
+  ASSERT_EQ(unlink(path.c_str()), 0);
+  ASSERT_EQ(mkfifo(path.c_str(), 0600), 0);
+  const auto began = std::chrono::steady_clock::now();
+  const Status laid_out = away.rebuild().lay_out(*layout);
+  unlink(path.c_str());
+  ASSERT_FALSE(laid_out);
+  EXPECT_NE(laid_out.error().message().find("no longer the file"), std::string::npos);
+  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(2));
+}
+
+// The one has a page of its own there, so that its content cannot be the other's.
+TEST(Capture, TwoMappingsOfAFileAreTwoContentsIfOneHasBeenWrittenTo) {
+  const NamelessFile file;
+  AwayChild away;
+  ASSERT_TRUE(away.hold());
+  for (const std::uint64_t page : {0, 4}) {
+    ASSERT_TRUE(
+        away.call(SYS_mmap, {kPlace + page * kPageSize, 4 * kPageSize, PROT_READ | PROT_WRITE,
+                             MAP_PRIVATE | MAP_FIXED, static_cast<std::uint64_t>(file.fd()), 0}));
+  }
+  ASSERT_TRUE(away.child().memory().write_record(ForeignAddress(kPlace + kPageSize), 'x'));
+  const auto page_map = away.pages();
+  ASSERT_TRUE(page_map);
+  ASSERT_TRUE(away.contents().take_up(away.areas(), away.child().memory(), *page_map));
+  const auto areas = away.areas(pages_at_place(0, 8));
+  ASSERT_EQ(areas.size(), 2U);
+  const auto written = away.contents().find(areas[0]), clean = away.contents().find(areas[1]);
+  ASSERT_TRUE(written && clean);
+  EXPECT_NE(written->index, clean->index);
+  std::array<std::byte, 1> byte{};
+  ASSERT_TRUE(away.contents().read(away.child().memory(), clean->index, kPageSize, byte));
+  EXPECT_EQ(byte[0], std::byte{'b'});
 }
 
 }  // namespace drover

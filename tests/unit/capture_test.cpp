@@ -1,0 +1,44 @@
+#include "migrate/capture.h"
+
+#include "tests/unit/traced_child.h"
+
+namespace drover {
+
+// No mask holds it back while the thread is led out of the vDSO.
+TEST(Capture, AStopIsNotLostIfTheThreadIsInTheVdso) {
+  TracedChild child([] {
+    timespec now{};
+    for (;;) clock_gettime(CLOCK_MONOTONIC, &now);
+    return 0;
+  });
+  child.seize();
+  child.interrupt();
+  const auto areas = read_memory_areas(child.pid());
+  ASSERT_TRUE(areas);
+  const auto vdso = find_vdso(*areas);
+  ASSERT_TRUE(vdso);
+  while (!vdso->contains(ForeignAddress(child.thread().registers()->rip))) {
+    ASSERT_TRUE(child.thread().resume());
+    child.interrupt();
+  }
+  kill(child.pid(), SIGSTOP);
+  const auto captured = capture_thread(child.thread(), child.memory(), *vdso);
+  ASSERT_TRUE(captured) << captured.error().message();
+  EXPECT_FALSE(vdso->contains(ForeignAddress(captured->registers.rip)));
+  EXPECT_EQ(captured->mask, 0U);
+  const auto pending = pending_signals(child.pid());
+  ASSERT_TRUE(pending);
+  EXPECT_EQ(*pending, signal_bit(SIGSTOP));
+}
+
+TEST(Capture, SealedMemoryStays) {
+  MemoryArea area;
+  area.range = {ForeignAddress(kPageSize), ForeignAddress(2 * kPageSize)};
+  EXPECT_TRUE(check_areas_can_move({area}));
+  area.flags.sealed = true;
+  const Status movable = check_areas_can_move({area});
+  ASSERT_FALSE(movable);
+  EXPECT_NE(movable.error().message().find("sealed"), std::string::npos);
+}
+
+}  // namespace drover
