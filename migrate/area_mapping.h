@@ -8,7 +8,8 @@
 namespace drover {
 
 /// Maps the whole area, with the advice that it had: anonymous memory, or with `fd` >= 0 (a
-/// descriptor of the process) a private mapping of that file from the area's content offset.
+/// descriptor of the process) a mapping of that file from the area's content offset, shared if the
+/// area was: then the descriptor must be read-only.
 /// Fails if anything is mapped there.
 Status map_area(Injection& injection, const Area& area, std::int64_t fd);
 

@@ -128,7 +128,6 @@ Status ImageReceiver::on_layout(Layout layout) {
   for (const Area& area : layout.areas) {
     if (area.kind != AreaKind::kContent) continue;
     if (!contents_.usable(area.content)) return refusal("layout: a content that was not sent");
-    if ((area.flags & Area::kWasShared) != 0) contents.was_shared[area.content] = true;
   }
   DROVER_CHECK(builder_->lay_out(layout, contents.files));
   hosted_.mapped = builder_->mapped();
@@ -187,13 +186,12 @@ Layout layout_of_body(const std::vector<MemoryArea>& areas, const HostedImage& h
     Area area;
     area.range = m.range;
     area.protection = static_cast<std::uint32_t>(m.protection);
-    area.flags = area_flags(m) & ~std::uint32_t{Area::kWasShared};
+    area.flags = area_flags(m);
     area.kind = m.flags.grows_down ? AreaKind::kStack : AreaKind::kAnonymous;
     if (const auto index = hosted.mapped.find(m.device, m.inode); m.file_backed() && index) {
       area.kind = AreaKind::kContent;
       area.content = *index;
       area.content_offset = m.file_offset;
-      if (hosted.contents.was_shared[*index]) area.flags |= Area::kWasShared;
     }
     layout.areas.push_back(area);
   }

@@ -70,6 +70,7 @@ class HomeContents {
 
   std::vector<Content> contents_;
   std::vector<ForeignAddress> mapped_at_;
+  std::vector<bool> has_holes_;  // so it is what this one mapping shows where it is clean
   std::multimap<FileId, std::uint32_t> by_file_;
   std::vector<ForeignRange> holes_;
 };

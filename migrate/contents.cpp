@@ -90,6 +90,8 @@ Result<std::vector<Content>> HomeContents::take_up(const std::vector<MemoryArea>
                      static_cast<std::uint32_t>(contents_.size()));
     contents_.push_back(content);
     mapped_at_.push_back(area.range.start);
+    has_holes_.push_back(std::ranges::any_of(
+        holes_, [&](const ForeignRange& hole) { return hole.overlaps(area.range); }));
     fresh.push_back(std::move(content));
   }
   return fresh;
@@ -99,10 +101,13 @@ std::optional<HomeContents::Place> HomeContents::find(const MemoryArea& area) co
   const auto [begin, end] = by_file_.equal_range(FileId{area.device, area.inode});
   for (auto it = begin; it != end; ++it) {
     const Content& c = contents_[it->second];
-    if (area.file_offset >= c.file_offset &&
-        area.file_offset + area.range.size() <= c.file_offset + c.mapped_size) {
-      return Place{it->second, area.file_offset - c.file_offset};
+    if (area.file_offset < c.file_offset ||
+        area.file_offset + area.range.size() > c.file_offset + c.mapped_size) {
+      continue;
     }
+    const Place place{it->second, area.file_offset - c.file_offset};
+    const bool same_mapping = mapped_at_[it->second] + place.offset == area.range.start;
+    if (same_mapping || !has_holes_[it->second]) return place;
   }
   return std::nullopt;
 }

@@ -45,7 +45,6 @@ Result<ContentWant> ContentReceiver::on_offer(const ContentOffer& offer) {
     DROVER_TRY(OwnedFd file, at_hand(content));
     contents_.all.push_back(content);
     contents_.files.push_back(std::move(file));
-    contents_.was_shared.push_back(false);
     if (contents_.files.back()) continue;
     DROVER_TRY(auto filling, store_->fill(sharing_of(content), content.key, content.size));
     incoming_.emplace(index, Incoming{std::move(filling)});

@@ -16,7 +16,6 @@ namespace drover {
 struct HostedContents {
   std::vector<Content> all;
   std::vector<OwnedFd> files;
-  std::vector<bool> was_shared;  ///< the mapping at home is a shared one
 };
 
 class ContentReceiver {
