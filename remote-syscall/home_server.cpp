@@ -20,6 +20,7 @@ using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
 constexpr milliseconds kDeafPatience{1};
+constexpr milliseconds kDelivery{20};
 // A call that goes on comes at once, unless a signal is handled before it.
 constexpr milliseconds kContinuedCallPatience{1000};
 constexpr std::uint64_t kSigDfl = 0;
@@ -381,17 +382,23 @@ Status HomeServer::on_mask(const MaskMessage& message) {
   return channel_->send(static_cast<std::uint16_t>(FrameType::kMaskSet), {});
 }
 
-// Lets P run for as long as it takes each signal that is pending and not blocked any more.
 Status HomeServer::tell_pending(SignalMask mask) {
   telling_pending_ = true;
+  const Status told = take_pending(mask);
+  telling_pending_ = false;
+  return told;
+}
+
+// Lets P run for as long as it takes each signal that is pending and not blocked any more.
+Status HomeServer::take_pending(SignalMask mask) {
   while (!event_ && thread_->state() != HollowThread::State::kGone) {
     DROVER_TRY(const SignalMask pending, pending_signals(memory_->pid()));
     if ((pending & ~mask) == 0) break;
     DROVER_CHECK(thread_->park());
-    DROVER_CHECK(thread_->await_stop());
+    DROVER_TRY(const bool taken, thread_->await_stop(kDelivery));
+    if (!taken) DROVER_CHECK(thread_->stop());  // it has vanished, as a stop does by a SIGCONT
     DROVER_CHECK(look());
   }
-  telling_pending_ = false;
   return {};
 }
 

@@ -86,6 +86,7 @@ class HomeServer {
   Status on_action(const ActionMessage& message);
   Status on_mask(const MaskMessage& message);
   Status tell_pending(SignalMask mask);
+  Status take_pending(SignalMask mask);
   Status on_exit(const ExitMessage& message);
   Status settle_call(std::int64_t result);
   bool is_disturbed(std::int64_t result) const;

@@ -63,3 +63,4 @@ def pytest_sessionfinish(session):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: left out by tests/run --fast")
+    config.addinivalue_line("markers", "matrix: the same moves over and over, at every named step")

@@ -12,6 +12,8 @@ import pytest
 from fault_cases import Bench, Case, all_cases, fault_points, names_node
 from lab import BIN, ROOT
 
+pytestmark = pytest.mark.matrix
+
 CASES = all_cases()
 MATRIX = ROOT / "docs" / "fault-matrix.md"
 

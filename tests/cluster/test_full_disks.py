@@ -11,6 +11,8 @@ from fault_cases import Case, FaultLab, all_cases
 from lab import wait_until
 from numbered_job import NumberedJob
 
+pytestmark = pytest.mark.matrix
+
 # As far as the process is moved at all: each step once.
 STEPS = [case for case in all_cases() if case.action == "fail"]
 DISK = """

@@ -11,6 +11,8 @@ from fault_cases import FaultLab, fault_points
 from lab import wait_until
 from numbered_job import NumberedJob
 
+pytestmark = pytest.mark.matrix
+
 # Those before the commit: later on, the body's memory is its own affair, as at home.
 IMAGE_STEPS = list(takewhile(lambda point: point != "guest.image.committed",
                              filter(lambda point: point.startswith("guest.image."),
