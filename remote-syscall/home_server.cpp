@@ -79,6 +79,7 @@ HomeServer::HomeServer(HollowThread& thread, const ForeignMemory& memory, Secure
                        CallCounters& counters)
     : thread_(&thread),
       memory_(&memory),
+      files_(memory.pid()),
       channel_(&channel),
       actions_(actions),
       counters_(&counters) {}
@@ -146,6 +147,10 @@ Status HomeServer::on_call(WireReader& reader) {
   if (kind != CallClass::kForwarded && kind != CallClass::kBody) {
     return reply(CallEnd::kGoHome, 0);
   }
+  if (!goes_on && !event_ && signals_seen == signals_told_) {
+    DROVER_TRY(const bool executed, executed_by_us());
+    if (executed || !call_.active) return {};
+  }
   // A signal that crossed the call on its way, or was there before it, comes first.
   if (thread_->state() == HollowThread::State::kParked) {
     DROVER_CHECK(thread_->stop());
@@ -158,6 +163,7 @@ Status HomeServer::on_call(WireReader& reader) {
   call_.disturbed = false;
   signal_told_ = false;
   goes_on_ = false;
+  files_.before_in_p(call_.request);
   DROVER_CHECK(goes_on ? thread_->start_again(call_.request) : thread_->start(call_.request));
   // Short calls end at once: let P run, if it is on this CPU, before going to sleep.
   for (int i = 0; i < 3 && thread_->state() == HollowThread::State::kCalling; ++i) {
@@ -165,6 +171,30 @@ Status HomeServer::on_call(WireReader& reader) {
     DROVER_CHECK(thread_->look());
   }
   return look();
+}
+
+// P waits for signals meanwhile: one that comes is told after the call.
+Result<bool> HomeServer::executed_by_us() {
+  const std::uint32_t told = signals_told_;
+  DROVER_CHECK(look());
+  if (thread_->state() == HollowThread::State::kGone || told != signals_told_ || event_) {
+    return false;
+  }
+  const auto result = files_.execute(call_.request, out_);
+  if (!result) return false;
+  CallReply reply;
+  reply.result = *result;
+  pieces_.clear();
+  if (!out_.empty()) {
+    pieces_.push_back({call_.request.outs.front().offset, static_cast<std::uint32_t>(out_.size())});
+  }
+  reply.pieces = pieces_;
+  reply.data = out_;
+  ++counters_->calls[call_.request.number].served;
+  goes_on_ = false;
+  DROVER_CHECK(send_reply(CallEnd::kDone, reply));
+  DROVER_CHECK(thread_->park());
+  return true;
 }
 
 Status HomeServer::look() {
@@ -262,6 +292,10 @@ Status HomeServer::reply(CallEnd end, std::int64_t result, std::optional<std::in
   }
   if (began) ++counters_->calls[call_.request.number].served;
   if (end == CallEnd::kGoHome) ++counters_->calls[call_.request.number].forced_home;
+  return send_reply(end, reply);
+}
+
+Status HomeServer::send_reply(CallEnd end, CallReply& reply) {
   WireWriter head;
   OutcomeHead{call_.tid, call_.sequence, end}.encode(head);
   reply.encode_head(head);
@@ -403,6 +437,7 @@ Status HomeServer::take_pending(SignalMask mask) {
 }
 
 Status HomeServer::on_exit(const ExitMessage& message) {
+  files_.forget_all();
   DROVER_CHECK(thread_->stop());
   if (thread_->state() == HollowThread::State::kGone) return ended();
   CallRequest request;
@@ -421,6 +456,7 @@ Status HomeServer::on_exit(const ExitMessage& message) {
 Status HomeServer::begin_recall() {
   DROVER_CHECK(thread_->stop());
   recalling_ = true;
+  files_.forget_all();
   return look();
 }
 

@@ -10,6 +10,7 @@
 #include "common/secure_channel.h"
 #include "remote-syscall/body_messages.h"
 #include "remote-syscall/hollow_thread.h"
+#include "remote-syscall/home_files.h"
 
 namespace drover {
 
@@ -92,6 +93,8 @@ class HomeServer {
   bool is_disturbed(std::int64_t result) const;
   Status disturbed(std::int64_t came_to);
   Status reply(CallEnd end, std::int64_t result, std::optional<std::int64_t> came_to = {});
+  Status send_reply(CallEnd end, CallReply& reply);
+  Result<bool> executed_by_us();
   Status handle_signal(const TakenSignal& signal);
   Status tell_signal(const siginfo_t& info);
   Status ended();
@@ -99,6 +102,7 @@ class HomeServer {
 
   HollowThread* thread_;
   const ForeignMemory* memory_;
+  HomeFiles files_;
   SecureChannel* channel_;
   std::array<KernelSigaction, kSignalCount> actions_;
   CallCounters* counters_;

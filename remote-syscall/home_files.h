@@ -1,0 +1,50 @@
+// Calls on regular files that the deputy executes by itself, without a stop of P: on a duplicate
+// of P's descriptor (pidfd_getfd(2)), which is the same open file description, with the same
+// offset, flags and locks.
+#pragma once
+
+#include <map>
+#include <optional>
+
+#include "common/owned_fd.h"
+#include "remote-syscall/marshal.h"
+
+namespace drover {
+
+class HomeFiles {
+ public:
+  /// Of a process of one thread, which we trace.
+  explicit HomeFiles(pid_t pid);
+
+  /// Executes a call, if it is read, write, pread64, pwrite64, lseek or fstat of a regular file of
+  /// a local file system, and would come to the same in P: the value is its result, `out` what it
+  /// has written for the caller (into the first of the request's out ranges). Nothing: P is to
+  /// execute it, and nothing has happened. Does not wait for the disk, as far as that can be had.
+  std::optional<std::int64_t> execute(const CallRequest& request, Bytes& out);
+
+  /// To be called before P executes a call: duplicates of what it closes or replaces are closed,
+  /// because they would keep locks and the ban on executing a file that is being written.
+  void before_in_p(const CallRequest& request);
+  void forget_all() { files_.clear(); }
+
+ private:
+  struct File {
+    OwnedFd fd;  // none: P is to execute its calls
+    bool reads_without_waiting = true;
+  };
+
+  File* file(int fd);
+  std::optional<File> inspect(int fd) const;
+  bool is_still(int fd, const OwnedFd& duplicate) const;
+  static std::optional<std::int64_t> seek(const File& file, const CallRequest& request);
+  static std::optional<std::int64_t> stat(const File& file, const CallRequest& request, Bytes& out);
+  static std::optional<std::int64_t> read(File& file, const CallRequest& request, Bytes& out);
+  std::optional<std::int64_t> write(const File& file, const CallRequest& request);
+  bool may_write(const File& file) const;
+
+  pid_t pid_;
+  OwnedFd pidfd_;
+  std::map<int, File> files_;
+};
+
+}  // namespace drover
