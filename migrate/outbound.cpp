@@ -24,6 +24,7 @@
 #include "migrate/content_transfer.h"
 #include "migrate/jobs_process.h"
 #include "migrate/page_stream.h"
+#include "remote-syscall/disturbed_call.h"
 #include "remote-syscall/home_server.h"
 
 namespace drover {
@@ -208,7 +209,7 @@ Result<bool> Outbound::settle_interrupted_call() {
   const auto result = static_cast<std::int64_t>(r.rax);
   DROVER_TRY(const bool cut_short, is_cut_short(r, process_->memory));
   if (call < 0 || (!is_restart(result) && result != -EINTR && !cut_short)) return true;
-  DROVER_TRY(const SignalMask mask, thread_.signal_mask());
+  DROVER_TRY(const SignalMask mask, blocked_signals(pid_));
   DROVER_TRY(const SignalMask pending, pending_signals(pid_));
   if ((pending & ~mask) != 0) return false;
   if (cut_short) {
@@ -360,7 +361,7 @@ Status Outbound::hollow_out() {
   }
   DROVER_CHECK(fault_point("deputy.outbound.memory-dropped"));
   process_->thread.emplace(thread_, process_->memory, scratch_, state_.registers);
-  process_->in_call = is_in_call(state_.registers);
+  process_->in_call = is_in_forwarded_call(state_.registers, pid_);
   return {};
 }
 

@@ -6,6 +6,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 
 #include "common/log.h"
 #include "common/process/memory_map.h"
@@ -30,16 +31,40 @@ bool answered_by_p(int number) {
          number == SYS_sched_getaffinity;
 }
 
-/// What the program blocks in its handler for a signal, if it blocked `mask` before.
-SignalMask mask_in_handler(SignalMask mask, int signal, const KernelSigaction& action) {
-  const SignalMask own = (action.flags & SA_NODEFER) != 0 ? 0 : signal_bit(signal);
-  return mask | action.mask | own;
+/// Where in the request's data the pointer stored at `where` leads.
+std::optional<std::uint32_t> target_of(const CallRequest& request, std::uint32_t where) {
+  for (const Relocation& relocation : request.relocations) {
+    if (relocation.where == where) return relocation.target;
+  }
+  return std::nullopt;
 }
 
-/// Calls that wait under a signal mask of their own.
-bool has_wait_mask(int number) {
-  return number == SYS_rt_sigsuspend || number == SYS_ppoll || number == SYS_pselect6 ||
-         number == SYS_epoll_pwait || number == SYS_epoll_pwait2;
+/// The signal mask of its own that a call waits under, if it does.
+std::optional<SignalMask> wait_mask_of(const CallRequest& request) {
+  std::uint32_t argument = 0;
+  switch (request.number) {
+    case SYS_rt_sigsuspend:
+      argument = 0;
+      break;
+    case SYS_ppoll:
+      argument = 3;
+      break;
+    case SYS_epoll_pwait:
+    case SYS_epoll_pwait2:
+      argument = 4;
+      break;
+    case SYS_pselect6:
+      argument = 5;  // of a pointer to the mask
+      break;
+    default:
+      return std::nullopt;
+  }
+  auto at = target_of(request, Relocation::kArgument + argument);
+  if (at && request.number == SYS_pselect6) at = target_of(request, *at);
+  if (!at || *at + sizeof(SignalMask) > request.data.size()) return std::nullopt;
+  SignalMask mask = 0;
+  std::memcpy(&mask, request.data.data() + *at, sizeof mask);
+  return mask;
 }
 
 class BodyReader final : public MemoryReader {
@@ -68,12 +93,12 @@ class BodyWriter final : public MemoryWriter {
 }  // namespace
 
 Status BodySupervisor::run() {
-  frozen_ = false;
   DROVER_TRY(const Registers r, body_->thread.registers());
-  const bool in_call = static_cast<std::int64_t>(r.orig_rax) >= 0;
+  const bool in_call = is_in_forwarded_call(r, body_->home_pid);
   in_call_with(in_call ? static_cast<std::int64_t>(r.rax) : 0);
   // Before it runs: what they interrupt is the call that it was stopped in.
   DROVER_CHECK(queue_arrived());
+  frozen_ = false;
   return body_->thread.resume();
 }
 
@@ -124,14 +149,24 @@ Status BodySupervisor::dispatch(const seccomp_notif& notification) {
   return need_home(number);
 }
 
-Result<bool> BodySupervisor::signal_waits_in_body() const {
+Result<bool> BodySupervisor::signal_waits_in_body() {
+  DROVER_CHECK(forget_vanished());
+  if (queued_.empty()) return false;
   SignalMask waiting = 0;
-  for (const auto& [signal, queue] : queued_) {
-    if (!queue.empty()) waiting |= signal_bit(signal);
-  }
-  if (waiting == 0) return false;
+  for (const auto& [signal, queue] : queued_) waiting |= signal_bit(signal);
   DROVER_TRY(const SignalMask mask, actual_mask());
   return (waiting & ~mask) != 0;
+}
+
+// The kernel drops signals that wait when the program begins to ignore them, and stops at a
+// SIGCONT.
+Status BodySupervisor::forget_vanished() {
+  std::erase_if(queued_, [](const auto& entry) { return entry.second.empty(); });
+  if (queued_.empty()) return {};
+  DROVER_TRY(const SignalMask pending, pending_signals(body_->pid));
+  std::erase_if(queued_,
+                [&](const auto& entry) { return (pending & signal_bit(entry.first)) == 0; });
+  return {};
 }
 
 Status BodySupervisor::forward(const seccomp_notif& notification) {
@@ -243,8 +278,18 @@ Status BodySupervisor::declare_mask(SignalMask mask) {
   // unblocks it returns.
   awaits_mask_ = (body_->declared_mask & ~mask) != 0;
   body_->declared_mask = mask;
+  blocked_by_handlers_ &= mask;
   const MaskMessage message{body_->home_pid, awaits_mask_ ? 1U : 0U, mask};
   return channel_->send(type(FrameType::kMask), encode_record(message));
+}
+
+// What a handler blocks while it runs stays pending in P from now on.
+Status BodySupervisor::enter_handler(int signal, const KernelSigaction& action) {
+  const SignalMask own = (action.flags & SA_NODEFER) != 0 ? 0 : signal_bit(signal);
+  const SignalMask before = body_->declared_mask;
+  DROVER_CHECK(declare_mask(before | action.mask | own));
+  blocked_by_handlers_ |= body_->declared_mask & ~before;
+  return {};
 }
 
 Status BodySupervisor::mirror_mask(const seccomp_notif& notification) {
@@ -351,7 +396,8 @@ Status BodySupervisor::on_reply(ByteView payload) {
 
 bool BodySupervisor::transferred_a_part(std::int64_t result) const {
   const CallRequest& request = call_.request;
-  return result > 0 && may_be_cut_short(request.number, request.arguments[3]);
+  return result > 0 && request.number != SYS_recvfrom &&
+         may_be_cut_short(request.number, request.arguments[3]);
 }
 
 // Stopped at the end of its call, which it goes on with when it runs again.
@@ -376,7 +422,7 @@ Status BodySupervisor::go_on(std::int64_t result) {
 // Signals of the program's came during the call. With one pending in the body, the kernel there
 // turns a restart code into EINTR or a restart, as the handler says.
 Status BodySupervisor::interrupted(std::int64_t result) {
-  const bool waits_under_mask = has_wait_mask(call_.request.number);
+  const std::optional<SignalMask> wait_mask = wait_mask_of(call_.request);
   bool delivered = false;
   DROVER_TRY(const SignalMask mask, actual_mask());
   std::optional<siginfo_t> under_wait_mask;
@@ -384,7 +430,8 @@ Status BodySupervisor::interrupted(std::int64_t result) {
     const siginfo_t info = arrived_.front();
     arrived_.pop_front();
     const bool blocked = (mask & signal_bit(info.si_signo)) != 0;
-    if (blocked && waits_under_mask && !under_wait_mask) {
+    const bool open_in_wait = wait_mask && (*wait_mask & signal_bit(info.si_signo)) == 0;
+    if (blocked && open_in_wait && !under_wait_mask) {
       under_wait_mask = info;
       continue;
     }
@@ -416,7 +463,12 @@ Status BodySupervisor::deliver_under_wait_mask(const siginfo_t& info, std::int64
   DROVER_CHECK(thread.set_signal_mask(mask & ~signal_bit(info.si_signo)));
   DROVER_CHECK(thread.resume());
   frozen_ = false;
-  DROVER_TRY(const Stop delivery, thread.wait());
+  DROVER_TRY(Stop delivery, thread.wait_for_stop());
+  // A SIGCONT stops it twice: it is said to have come before it is delivered.
+  while (delivery.kind == Stop::Kind::kInterrupt) {
+    DROVER_CHECK(thread.resume());
+    DROVER_TRY(delivery, thread.wait_for_stop());
+  }
   if (delivery.gone()) return gone(delivery);
   const std::uint64_t handler = body_->actions[static_cast<std::size_t>(info.si_signo - 1)].handler;
   DROVER_CHECK(thread.interrupt());
@@ -446,8 +498,10 @@ Status BodySupervisor::queue_arrived() {
 
 Status BodySupervisor::queue_signal(const siginfo_t& info) {
   const int signal = info.si_signo;
-  if ((body_->declared_mask & signal_bit(signal)) != 0 && !frozen_) {
-    // Blocked in the meantime: it belongs to the pending ones, and those are home's.
+  const SignalMask blocked = body_->declared_mask & ~blocked_by_handlers_;
+  if ((blocked & signal_bit(signal)) != 0 && !frozen_) {
+    // Blocked in the meantime: it belongs to the pending ones, and those are home's. What a running
+    // handler blocks waits for its end here, in the order in which it came.
     SignalMessage message;
     message.tid = body_->home_pid;
     message.info = info;
@@ -518,8 +572,8 @@ Status BodySupervisor::on_signal_stop(int signal) {
     return channel_->send(type(FrameType::kNeedHome), encode_record(message));
   }
   DROVER_CHECK(restart_unseen_call());
-  if_signalled_ = kErestartnointr;  // what is interrupted next is another call, of the handler's
-  DROVER_CHECK(declare_mask(mask_in_handler(body_->declared_mask, signal, action)));
+  in_call_with(0);  // what is interrupted next is another call, of the handler's
+  DROVER_CHECK(enter_handler(signal, action));
   if ((action.flags & SA_RESETHAND) != 0) {
     action = {};
     DROVER_CHECK(
@@ -535,7 +589,8 @@ Status BodySupervisor::freeze() {
   }
   if (frozen_ || ended_ || exiting_) return {};
   DROVER_CHECK(body_->thread.interrupt());
-  return wait_frozen();
+  DROVER_CHECK(wait_frozen());
+  return ended_ ? Status{} : forget_vanished();
 }
 
 Status BodySupervisor::wait_frozen() {

@@ -57,7 +57,8 @@ class BodySupervisor {
   };
 
   Status dispatch(const seccomp_notif& notification);
-  Result<bool> signal_waits_in_body() const;
+  Result<bool> signal_waits_in_body();
+  Status forget_vanished();
   Status forward(const seccomp_notif& notification);
   Status mediate(const seccomp_notif& notification);
   Status send_call();
@@ -74,6 +75,7 @@ class BodySupervisor {
   Status mirror_sigreturn();
   Status mirror_action(const seccomp_notif& notification);
   Status declare_mask(SignalMask mask);
+  Status enter_handler(int signal, const KernelSigaction& action);
   Status await_mask_or_let_through(std::uint64_t id);
   Status on_mask_set();
 
@@ -99,6 +101,7 @@ class BodySupervisor {
   std::uint32_t signals_seen_ = 0;  // told by home over this channel
   // What a call gives that a signal meets before home executes it: a new one begins after it.
   std::int64_t if_signalled_ = kErestartnointr;
+  SignalMask blocked_by_handlers_ = 0;           // of what is declared: not by the program itself
   std::deque<siginfo_t> arrived_;                // during the call, to be queued at its answer
   std::map<int, std::deque<siginfo_t>> queued_;  // sent to the body, not yet delivered there
 };

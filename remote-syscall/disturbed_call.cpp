@@ -4,6 +4,7 @@
 #include "common/process/interrupted_sleep.h"
 #include "common/process/short_transfer.h"
 #include "common/process/timed_wait.h"
+#include "remote-syscall/syscall_table.h"
 
 namespace drover {
 namespace {
@@ -40,6 +41,12 @@ Result<std::optional<Registers>> rest_of_call(const Body& body, const Registers&
 }
 
 }  // namespace
+
+bool is_in_forwarded_call(const Registers& r, std::int32_t pid) {
+  const CallArguments arguments{r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9};
+  return is_in_call(r) &&
+         classify_call(static_cast<int>(r.orig_rax), arguments, pid) != CallClass::kLocal;
+}
 
 Status continue_disturbed_call(const Body& body, nanoseconds so_far) {
   DROVER_TRY(const Registers r, body.thread.registers());

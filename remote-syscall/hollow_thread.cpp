@@ -67,13 +67,15 @@ Status HollowThread::set_up(CallRequest& request) {
 }
 
 Status HollowThread::stop() {
-  while (state_ == State::kParked || state_ == State::kCalling) {
+  constexpr int kMostTries = 10;
+  for (int i = 0; i < kMostTries; ++i) {
+    if (state_ != State::kParked && state_ != State::kCalling) return {};
     DROVER_TRY(const bool in_call, interrupt());
     if (!in_call) return {};
     DROVER_TRY(const bool settled, take_waiting_signal());
     if (settled) return {};
   }
-  return {};
+  return refusal("signals of the process come and vanish");
 }
 
 /// Stops it: whether in its call, by nothing but the interrupt.
@@ -110,7 +112,7 @@ Result<bool> HollowThread::take_waiting_signal() {
 }
 
 Result<bool> HollowThread::signal_waits() const {
-  DROVER_TRY(const SignalMask mask, thread_.signal_mask());
+  DROVER_TRY(const SignalMask mask, blocked_signals(memory_->pid()));
   DROVER_TRY(const SignalMask pending, pending_signals(memory_->pid()));
   return (pending & ~mask) != 0;
 }

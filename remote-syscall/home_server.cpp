@@ -231,11 +231,12 @@ Status HomeServer::settle_call(std::int64_t result) {
 
 bool HomeServer::is_disturbed(std::int64_t result) const {
   if (is_restart(result)) return true;
-  if (signal_told_) return false;
+  if (signal_told_ || !(recalling_ || call_.disturbed)) return false;
   const CallRequest& request = call_.request;
   if (result == -EINTR) return is_made_again_after_eintr(request.number);
-  return (recalling_ || call_.disturbed) && result > 0 &&
-         may_be_cut_short(request.number, request.arguments[3]) &&
+  const bool complete =
+      request.number != SYS_writev && result == static_cast<std::int64_t>(request.arguments[2]);
+  return result > 0 && !complete && may_be_cut_short(request.number, request.arguments[3]) &&
          transfers_wait(memory_->pid(), static_cast<int>(request.arguments[0]));
 }
 
@@ -290,6 +291,7 @@ Status HomeServer::reply(CallEnd end, std::int64_t result, std::optional<std::in
     reply.pieces = pieces_;
     reply.data = out_;
   }
+  if (end == CallEnd::kInterrupted) goes_on_ = false;
   if (began) ++counters_->calls[call_.request.number].served;
   if (end == CallEnd::kGoHome) ++counters_->calls[call_.request.number].forced_home;
   return send_reply(end, reply);

@@ -4,12 +4,14 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cstddef>
 #include <string>
 
+#include "common/owned_fd.h"
 #include "common/process/continued_call.h"
 
 namespace drover {
@@ -68,6 +70,15 @@ std::vector<iovec> rest_of(const std::vector<iovec>& vectors, std::uint64_t done
   return rest;
 }
 
+/// Not a socket of datagrams, which come and go as a whole.
+bool is_stream(pid_t pid, int fd) {
+  const OwnedFd process(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+  const OwnedFd socket(static_cast<int>(syscall(SYS_pidfd_getfd, process.get(), fd, 0)));
+  int type = 0;
+  socklen_t size = sizeof type;
+  return getsockopt(socket.get(), SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_STREAM;
+}
+
 }  // namespace
 
 bool may_be_cut_short(int number, std::uint64_t fourth_argument) {
@@ -81,7 +92,8 @@ bool transfers_wait(pid_t pid, int fd) {
   struct stat st {};
   const std::string link = "/proc/" + std::to_string(pid) + "/fd/" + std::to_string(fd);
   if (stat(link.c_str(), &st) != 0) return false;
-  return S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode) || S_ISCHR(st.st_mode);
+  if (S_ISSOCK(st.st_mode)) return is_stream(pid, fd);
+  return S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode);
 }
 
 Result<bool> is_cut_short(const Registers& r, const ForeignMemory& memory) {

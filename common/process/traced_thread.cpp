@@ -269,7 +269,7 @@ Status TracedThread::detach(int signal) {
 // is done only if a signal ends it anyway.
 Status TracedThread::detach_in_call() {
   DROVER_TRY(const Registers r, registers());
-  DROVER_TRY(const SignalMask mask, signal_mask());
+  DROVER_TRY(const SignalMask mask, blocked_signals(tid_));
   DROVER_TRY(const SignalMask pending, pending_signals(tid_));
   DROVER_TRY(const SignalMask caught, caught_signals(tid_));
   if (!is_in_call(r) || (pending & ~mask & caught) == 0) return detach();
@@ -282,6 +282,8 @@ Status TracedThread::detach_in_call() {
 Result<SignalMask> pending_signals(pid_t pid) {
   return signals_in_status(pid, {"\nSigPnd:", "\nShdPnd:"});
 }
+
+Result<SignalMask> blocked_signals(pid_t pid) { return signals_in_status(pid, {"\nSigBlk:"}); }
 
 Result<SignalMask> caught_signals(pid_t pid) { return signals_in_status(pid, {"\nSigCgt:"}); }
 

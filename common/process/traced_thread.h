@@ -139,6 +139,8 @@ class TracedThread {
 
 /// The signals that wait for a process of one thread (/proc/PID/status).
 Result<SignalMask> pending_signals(pid_t pid);
+/// Those that it blocks at the moment: in a call such as ppoll(2), by the mask given to that.
+Result<SignalMask> blocked_signals(pid_t pid);
 /// Those that the process has a handler for.
 Result<SignalMask> caught_signals(pid_t pid);
 

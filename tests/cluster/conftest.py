@@ -63,4 +63,5 @@ def pytest_sessionfinish(session):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: left out by tests/run --fast")
+    config.addinivalue_line("markers", "unsanitized: its clock or its timing a sanitizer would spoil")
     config.addinivalue_line("markers", "matrix: the same moves over and over, at every named step")

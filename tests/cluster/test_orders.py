@@ -82,6 +82,7 @@ def test_a_link_that_has_ended_at_the_other_end_only_is_made_again(lab):
     made.exec("n1", ["mosmigrate", pid, "n2"])
 
 
+@pytest.mark.unsanitized
 def test_a_program_that_becomes_another_all_the_time_may_be_moved(fault_lab):
     """execve may come at any moment of a move; which program is moved is one or the other."""
     fault_lab.prepare({})

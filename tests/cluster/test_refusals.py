@@ -70,6 +70,7 @@ def test_a_thread_that_is_started_during_the_move_is_not_left_behind(fault_lab, 
     goes_on(job)
 
 
+@pytest.mark.unsanitized
 @pytest.mark.parametrize("hour", [3600, -3600])
 def test_a_node_whose_wall_clock_is_an_hour_off_is_refused(fault_lab, hour):
     """Times that a program sees must not jump when it moves; everything else does not care."""
