@@ -42,7 +42,10 @@ def tour(lab, user, every_ms):
         assert lab.exec(node, ["test", "-e", shared], check=False).returncode == 1
 
 
-@pytest.mark.parametrize("conf", [[], ["fault = " + delays()]], ids=["plain", "delayed"])
+@pytest.mark.parametrize("conf", [
+    pytest.param([], id="plain"),
+    pytest.param(["fault = " + delays()], id="delayed", marks=pytest.mark.matrix),
+])
 def test_200_moves_lose_and_double_nothing(lab, conf):
     made = lab(3, conf=conf)
     tour(made, user=1000, every_ms=2)

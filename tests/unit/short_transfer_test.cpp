@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
@@ -123,12 +124,12 @@ bool write_vectors(int fd, const std::vector<unsigned char>& bytes) {
 
 }  // namespace
 
-TEST(ShortWrite, GoesOnAfterAnInterruption) { expect_whole(write_once, 1); }
-TEST(ShortWrite, GoesOnHoweverOftenItIsInterrupted) { expect_whole(write_once, 17); }
-TEST(ShortWrite, LeavesTheRegistersOfTheCall) { expect_whole(write_by_hand, 2); }
-TEST(ShortWrite, GoesOnWithTheRestOfTheVectors) { expect_whole(write_vectors, 3); }
+TEST(ShortTransfer, GoesOnAfterAnInterruption) { expect_whole(write_once, 1); }
+TEST(ShortTransfer, GoesOnHoweverOftenItIsInterrupted) { expect_whole(write_once, 17); }
+TEST(ShortTransfer, LeavesTheRegistersOfTheCall) { expect_whole(write_by_hand, 2); }
+TEST(ShortTransfer, GoesOnWithTheRestOfTheVectors) { expect_whole(write_vectors, 3); }
 
-TEST(ShortWrite, ReportsWhatWasWrittenWhenTheRestFails) {
+TEST(ShortTransfer, ReportsWhatWasWrittenWhenTheRestFails) {
   Pipe pipe;
   const auto bytes = counted();
   TracedChild child([&] {
@@ -147,7 +148,7 @@ TEST(ShortWrite, ReportsWhatWasWrittenWhenTheRestFails) {
   EXPECT_EQ(child.end(), 0);
 }
 
-TEST(ShortWrite, IsNotAWriteThatWroteAll) {
+TEST(ShortTransfer, IsNotAWriteThatWroteAll) {
   Pipe pipe;
   TracedChild child([&] {
     const char byte = 'x';
@@ -165,12 +166,25 @@ TEST(ShortWrite, IsNotAWriteThatWroteAll) {
   EXPECT_FALSE(*cut);
 }
 
-TEST(ShortWrite, ConcernsPipesSocketsAndTerminals) {
+TEST(ShortTransfer, ConcernsPipesSocketsAndTerminals) {
   Pipe pipe;
   const OwnedFd file(open("/proc/self/status", O_RDONLY));
   EXPECT_TRUE(transfers_wait(getpid(), pipe.ends[1]));
   EXPECT_FALSE(transfers_wait(getpid(), file.get()));
   EXPECT_FALSE(transfers_wait(getpid(), 9999));
+}
+
+// A datagram comes as a whole: what is shorter than the buffer is not cut short.
+TEST(ShortTransfer, DoesNotConcernDatagrams) {
+  int ends[2];
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+  EXPECT_TRUE(transfers_wait(getpid(), ends[0]));
+  close(ends[0]);
+  close(ends[1]);
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_DGRAM, 0, ends), 0);
+  EXPECT_FALSE(transfers_wait(getpid(), ends[0]));
+  close(ends[0]);
+  close(ends[1]);
 }
 
 }  // namespace drover
