@@ -420,7 +420,7 @@ Status HomeServer::on_mask(const MaskMessage& message) {
 
 Status HomeServer::tell_pending(SignalMask mask) {
   telling_pending_ = true;
-  const Status told = take_pending(mask);
+  Status told = take_pending(mask);
   telling_pending_ = false;
   return told;
 }

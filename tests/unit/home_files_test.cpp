@@ -30,7 +30,7 @@ std::uint64_t address(const void* p) { return reinterpret_cast<std::uint64_t>(p)
 
 /// A process that has a file open, and waits.
 class HomeFilesTest : public testing::Test {
- protected:
+ public:
   HomeFilesTest() {
     directory_ =
         std::filesystem::temp_directory_path() / ("home_files." + std::to_string(getpid()));
@@ -52,6 +52,7 @@ class HomeFilesTest : public testing::Test {
     std::filesystem::remove_all(directory_);
   }
 
+ protected:
   std::string path() const { return directory_ / "file"; }
 
   std::optional<std::int64_t> call(int number, const CallArguments& arguments) {
