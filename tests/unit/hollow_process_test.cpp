@@ -14,13 +14,6 @@
 namespace drover {
 namespace {
 
-// A sanitizer's shadow is terabytes of reserved memory in the child too, all mapped anew with it.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kHasShadow = true;
-#else
-constexpr bool kHasShadow = false;
-#endif
-
 constexpr int kRealtime = 40;
 constexpr int kOther = 54321;  // a user without processes: limits count per user
 
@@ -229,6 +222,7 @@ TEST(HomeRebuild, AMappingOfAnotherKindIsMadeAnew) {
 }
 
 TEST(HomeRebuild, SendsNoSignalsBeforeNothingCanFailAnyMore) {
+  if (kPutsHandlersOff) GTEST_SKIP() << "not with ThreadSanitizer";
   AwayChild away;
   ASSERT_TRUE(away.hold());
   HomeRebuild rebuild = away.rebuild();
@@ -244,6 +238,7 @@ TEST(HomeRebuild, SendsNoSignalsBeforeNothingCanFailAnyMore) {
 }
 
 TEST(HomeRebuild, WhatWaitsForTheProcessComesAfterWhatWasTakenFromIt) {
+  if (kPutsHandlersOff) GTEST_SKIP() << "not with ThreadSanitizer";
   AwayChild away;
   ASSERT_TRUE(away.hold());
   sigqueue(away.child().pid(), kRealtime, {.sival_int = 2});
@@ -254,6 +249,7 @@ TEST(HomeRebuild, WhatWaitsForTheProcessComesAfterWhatWasTakenFromIt) {
 }
 
 TEST(HomeRebuild, SignalsThatFindNoRoomAreAllTakenBack) {
+  if (kPutsHandlersOff) GTEST_SKIP() << "not with ThreadSanitizer";
   if (geteuid() != 0) GTEST_SKIP() << "needs another user";
   AwayChild away(2);
   ASSERT_TRUE(away.hold());
@@ -273,6 +269,7 @@ TEST(HomeRebuild, SignalsThatFindNoRoomAreAllTakenBack) {
 }
 
 TEST(HomeRebuild, AThreadThatCannotBeIsRefusedWhileTheProcessIsStillHollow) {
+  if (kPutsHandlersOff) GTEST_SKIP() << "not with ThreadSanitizer";
   AwayChild away;
   ASSERT_TRUE(away.hold());
   HomeRebuild rebuild = away.rebuild();

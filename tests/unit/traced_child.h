@@ -16,6 +16,19 @@
 
 namespace drover {
 
+// A sanitizer's shadow is terabytes of reserved memory in the child too; ThreadSanitizer puts off
+// the child's signal handlers, and takes its calls of the vDSO.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kHasShadow = true;
+#else
+constexpr bool kHasShadow = false;
+#endif
+#if defined(__SANITIZE_THREAD__)
+constexpr bool kPutsHandlersOff = true;
+#else
+constexpr bool kPutsHandlersOff = false;
+#endif
+
 class TracedChild {
  public:
   /// `run` is called in the child; what it returns is its exit status.
