@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <linux/kcmp.h>
 #include <linux/magic.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
@@ -12,16 +11,13 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <string>
 
 namespace drover {
 namespace {
 
 constexpr std::size_t kMostFiles = 64;
-// What is read or written where the kernel might wait for the disk: no more than it does soon, for
-// the deputy has its heartbeats to send.
-constexpr std::uint64_t kMostWithWaiting = 128 << 10;
 constexpr long kXfs = 0x58465342;         // XFS_SUPER_MAGIC
-constexpr long kAtPosition = -1;          // of preadv2(2)
 constexpr std::uint64_t kStatSize = 144;  // of the kernel's struct stat
 
 /// File systems whose files look the same to whoever has them open, on disks of this machine.
@@ -31,40 +27,30 @@ bool is_local(long type) {
 }
 
 bool is_of_a_file(int number) {
-  return number == SYS_read || number == SYS_pread64 || number == SYS_write ||
-         number == SYS_pwrite64 || number == SYS_lseek || number == SYS_fstat;
+  return number == SYS_read || number == SYS_pread64 || number == SYS_lseek || number == SYS_fstat;
 }
 
-bool has_position(int number) { return number == SYS_pread64 || number == SYS_pwrite64; }
-
-/// Where an argument's data stand in the request; nothing if it is no pointer to such.
-std::optional<std::uint32_t> data_of(const CallRequest& request, std::uint32_t argument) {
-  for (const Relocation& relocation : request.relocations) {
-    if (relocation.where == (Relocation::kArgument | argument)) return relocation.target;
-  }
-  return std::nullopt;
-}
-
-/// Whether a read came to its file's end, and not just to what was in memory.
-bool at_end(int fd, const CallRequest& request, std::int64_t got) {
+/// Whether nothing is behind a position: a read was not cut short by what was not in memory.
+bool ends_at(int fd, off_t position) {
   struct stat st {};
-  if (fstat(fd, &st) != 0) return false;
-  const bool positioned = has_position(request.number);
-  const std::int64_t end =
-      positioned ? static_cast<std::int64_t>(request.arguments[3]) + got : lseek(fd, 0, SEEK_CUR);
-  return end >= st.st_size;
+  return fstat(fd, &st) == 0 && position >= st.st_size;
 }
 
-bool is_unlimited(pid_t pid, int resource) {
-  rlimit limit{};
-  return prlimit(pid, static_cast<__rlimit_resource>(resource), nullptr, &limit) == 0 &&
-         limit.rlim_cur == RLIM_INFINITY;
+/// Ids of a file's owner are told as the asker's user namespace has them.
+bool shares_user_namespace(pid_t pid) {
+  struct stat own {};
+  struct stat other {};
+  const std::string path = "/proc/" + std::to_string(pid) + "/ns/user";
+  return stat("/proc/self/ns/user", &own) == 0 && stat(path.c_str(), &other) == 0 &&
+         own.st_dev == other.st_dev && own.st_ino == other.st_ino;
 }
 
 }  // namespace
 
 HomeFiles::HomeFiles(pid_t pid)
-    : pid_(pid), pidfd_(static_cast<int>(syscall(SYS_pidfd_open, pid, 0))) {}
+    : pid_(pid), pidfd_(static_cast<int>(syscall(SYS_pidfd_open, pid, 0))) {
+  if (!shares_user_namespace(pid)) pidfd_.reset();  // P executes all
+}
 
 std::optional<std::int64_t> HomeFiles::execute(const CallRequest& request, Bytes& out) {
   if (!is_of_a_file(request.number)) return std::nullopt;
@@ -76,12 +62,9 @@ std::optional<std::int64_t> HomeFiles::execute(const CallRequest& request, Bytes
       return read(*file, request, out);
     case SYS_fstat:
       return stat(*file, request, out);
-    case SYS_lseek:
-      out.clear();
-      return seek(*file, request);
     default:
       out.clear();
-      return write(*file, request);
+      return seek(*file, request);
   }
 }
 
@@ -100,59 +83,27 @@ std::optional<std::int64_t> HomeFiles::stat(const File& file, const CallRequest&
   return 0;
 }
 
-std::optional<std::int64_t> HomeFiles::read(File& file, const CallRequest& request, Bytes& out) {
+std::optional<std::int64_t> HomeFiles::read(const File& file, const CallRequest& request,
+                                            Bytes& out) {
   if (request.outs.size() != 1) return std::nullopt;
   const std::uint64_t length = request.arguments[2];
   if (length == 0 || request.outs[0].capacity != length) return std::nullopt;
-  const long position =
-      has_position(request.number) ? static_cast<long>(request.arguments[3]) : kAtPosition;
-  if (has_position(request.number) && position < 0) return std::nullopt;
+  const int fd = file.fd.get();
+  const bool positioned = request.number == SYS_pread64;
+  const auto position =
+      positioned ? static_cast<off_t>(request.arguments[3]) : lseek(fd, 0, SEEK_CUR);
+  if (position < 0) return std::nullopt;
   out.resize(length);
-  const auto read_on = [&](std::uint64_t done, int flags) {
-    const iovec rest{out.data() + done, length - done};
-    const long at = position == kAtPosition ? position : position + static_cast<long>(done);
-    return preadv2(file.fd.get(), &rest, 1, at, flags);
-  };
-  ssize_t got = -1;
-  if (file.reads_without_waiting) {
-    got = read_on(0, RWF_NOWAIT);
-    file.reads_without_waiting = got >= 0 || errno != EOPNOTSUPP;
-  }
-  if (!file.reads_without_waiting && length <= kMostWithWaiting) got = read_on(0, 0);
+  // Looked at first, which moves nothing: all of it or nothing, and never a wait for the disk.
+  const iovec all{out.data(), out.size()};
+  ssize_t got = preadv2(fd, &all, 1, position, file.in_memory ? 0 : RWF_NOWAIT);
   if (got < 0) return std::nullopt;
-  auto done = static_cast<std::uint64_t>(got);
-  // The rest was not in memory. Another read of the same description could come in between; it
-  // would be another that the kernel has cut in two.
-  while (done < length && !at_end(file.fd.get(), request, static_cast<std::int64_t>(done))) {
-    got = read_on(done, 0);
-    if (got <= 0) break;
-    done += static_cast<std::uint64_t>(got);
-  }
-  out.resize(done);
-  return static_cast<std::int64_t>(done);
-}
-
-std::optional<std::int64_t> HomeFiles::write(const File& file, const CallRequest& request) {
-  const std::uint64_t length = request.arguments[2];
-  const auto from = data_of(request, 1);
-  if (!from || length == 0 || length > kMostWithWaiting || *from > request.data.size() ||
-      length > request.data.size() - *from || !may_write(file)) {
-    return std::nullopt;
-  }
-  const std::byte* data = request.data.data() + *from;
-  const std::int64_t done =
-      request.number == SYS_pwrite64
-          ? pwrite(file.fd.get(), data, length, static_cast<off_t>(request.arguments[3]))
-          : ::write(file.fd.get(), data, length);
-  // P may be allowed more, the last blocks of a disk for example: it says what goes wrong.
-  return done < 0 ? std::nullopt : std::optional(done);
-}
-
-// With a limit, P would get SIGXFSZ. Who writes decides whether a file stays set-user-ID.
-bool HomeFiles::may_write(const File& file) const {
-  struct stat st {};
-  return fstat(file.fd.get(), &st) == 0 && (st.st_mode & (S_ISUID | S_ISGID)) == 0 &&
-         is_unlimited(pid_, RLIMIT_FSIZE) && is_unlimited(0, RLIMIT_FSIZE);
+  if (static_cast<std::uint64_t>(got) < length && !ends_at(fd, position + got)) return std::nullopt;
+  // By one call that moves the offset, as the kernel keeps others from it meanwhile.
+  if (!positioned) got = ::read(fd, out.data(), length);
+  if (got < 0) return std::nullopt;
+  out.resize(static_cast<std::size_t>(got));
+  return got;
 }
 
 HomeFiles::File* HomeFiles::file(int fd) {
@@ -180,7 +131,8 @@ std::optional<HomeFiles::File> HomeFiles::inspect(int fd) const {
   const bool fits = flags >= 0 && (flags & (O_DIRECT | O_PATH)) == 0 &&
                     fstat(duplicate.get(), &st) == 0 && S_ISREG(st.st_mode) &&
                     fstatfs(duplicate.get(), &fs) == 0 && is_local(fs.f_type);
-  return fits && is_still(fd, duplicate) ? File{std::move(duplicate)} : File{};
+  if (!fits || !is_still(fd, duplicate)) return File{};
+  return File{std::move(duplicate), fs.f_type == TMPFS_MAGIC};
 }
 
 // Another process may share P's table of descriptors, and change it.

@@ -16,10 +16,11 @@ class HomeFiles {
   /// Of a process of one thread, which we trace.
   explicit HomeFiles(pid_t pid);
 
-  /// Executes a call, if it is read, write, pread64, pwrite64, lseek or fstat of a regular file of
-  /// a local file system, and would come to the same in P: the value is its result, `out` what it
-  /// has written for the caller (into the first of the request's out ranges). Nothing: P is to
-  /// execute it, and nothing has happened. Does not wait for the disk, as far as that can be had.
+  /// Executes a call, if it is read, pread64, lseek or fstat of a regular file of a local file
+  /// system, would come to the same in P, and need not wait for the disk: the value is its result,
+  /// `out` what it has written for the caller (into the first of the request's out ranges).
+  /// Nothing: P is to execute it, and nothing has happened. Writes are P's: a file system that is
+  /// frozen or behind with its disk would hold the deputy, and its heartbeats, for as long.
   std::optional<std::int64_t> execute(const CallRequest& request, Bytes& out);
 
   /// To be called before P executes a call: duplicates of what it closes or replaces are closed,
@@ -29,8 +30,8 @@ class HomeFiles {
 
  private:
   struct File {
-    OwnedFd fd;  // none: P is to execute its calls
-    bool reads_without_waiting = true;
+    OwnedFd fd;              // none: P is to execute its calls
+    bool in_memory = false;  // all of the file system
   };
 
   File* file(int fd);
@@ -38,9 +39,7 @@ class HomeFiles {
   bool is_still(int fd, const OwnedFd& duplicate) const;
   static std::optional<std::int64_t> seek(const File& file, const CallRequest& request);
   static std::optional<std::int64_t> stat(const File& file, const CallRequest& request, Bytes& out);
-  static std::optional<std::int64_t> read(File& file, const CallRequest& request, Bytes& out);
-  std::optional<std::int64_t> write(const File& file, const CallRequest& request);
-  bool may_write(const File& file) const;
+  static std::optional<std::int64_t> read(const File& file, const CallRequest& request, Bytes& out);
 
   pid_t pid_;
   OwnedFd pidfd_;

@@ -1,7 +1,6 @@
 #include "remote-syscall/home_server.h"
 
 #include <linux/magic.h>
-#include <sys/resource.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -37,6 +36,17 @@ class ScratchReader final : public MemoryReader {
  private:
   const ForeignMemory& memory_;
 };
+
+/// Whether the process has a limit of cores above 0; not if it has just ended. Not by prlimit(2),
+/// which asks for more rights over it than a deputy has.
+bool leaves_cores(pid_t pid) {
+  const auto limits = read_proc_file("/proc/" + std::to_string(pid) + "/limits");
+  constexpr std::string_view kRow = "Max core file size";
+  const auto row = limits ? limits->find(kRow) : std::string::npos;
+  if (row == std::string::npos) return false;
+  const auto value = limits->find_first_not_of(' ', row + kRow.size());
+  return value != std::string::npos && limits->compare(value, 2, "0 ") != 0;
+}
 
 bool opens_a_file(int number) {
   return number == SYS_open || number == SYS_openat || number == SYS_openat2 || number == SYS_creat;
@@ -122,6 +132,7 @@ Status HomeServer::on_frame(const Frame& frame) {
       DROVER_TRY(const auto m, FatalMessage::decode(frame.payload));
       DROVER_CHECK(thread_->stop());
       if (thread_->state() != HollowThread::State::kGone) {
+        files_.forget_all();
         DROVER_CHECK(thread_->die(m.info.si_signo));
       }
       return ended();
@@ -342,9 +353,7 @@ Status HomeServer::handle_signal(const TakenSignal& signal) {
     DROVER_CHECK(thread_->cancel());
     return reply(CallEnd::kInterrupted, *signal.interrupted, *signal.interrupted);
   }
-  rlimit core{};
-  prlimit(memory_->pid(), RLIMIT_CORE, nullptr, &core);
-  const bool dumps = by_default == DefaultAction::kCore && core.rlim_cur > 0;
+  const bool dumps = by_default == DefaultAction::kCore && leaves_cores(memory_->pid());
   if (by_default == DefaultAction::kStop || dumps) {
     HomeEvent event;
     event.words = "signal " + std::to_string(number);
@@ -359,11 +368,13 @@ Status HomeServer::handle_signal(const TakenSignal& signal) {
     }
     return {};
   }
+  files_.forget_all();
   DROVER_CHECK(thread_->die(number));
   return ended();
 }
 
 Status HomeServer::ended() {
+  files_.forget_all();
   HomeEvent event;
   event.kind = HomeEvent::Kind::kEnded;
   event.wait_status = thread_->wait_status();
