@@ -211,7 +211,9 @@ Result<bool> Outbound::settle_interrupted_call() {
   if (call < 0 || (!is_restart(result) && result != -EINTR && !cut_short)) return true;
   DROVER_TRY(const SignalMask mask, blocked_signals(pid_));
   DROVER_TRY(const SignalMask pending, pending_signals(pid_));
-  if ((pending & ~mask) != 0) return false;
+  const bool waits = (pending & ~mask) != 0;
+  // But a wait that the kernel would resume from what it keeps could not be moved any more then.
+  if (waits && result != kErestartRestartblock) return false;
   if (cut_short) {
     DROVER_CHECK(continue_write(r));
     return true;
@@ -220,11 +222,11 @@ Result<bool> Outbound::settle_interrupted_call() {
     return refusal("it is in a wait that is being resumed: try again");
   }
   DROVER_TRY(const bool sleeps_on, continue_sleep(r));
-  if (sleeps_on) return true;
+  if (sleeps_on) return !waits;
   const bool begun_anew =
       (result == kErestartRestartblock && call != SYS_nanosleep && call != SYS_clock_nanosleep) ||
       (result == -EINTR && is_made_again_after_eintr(static_cast<int>(call)));
-  if (!begun_anew) return true;
+  if (!begun_anew) return !waits;
   r.rax = static_cast<std::uint64_t>(kErestartnohand);
   const bool timed = is_timed_wait(r) && shares_our_clocks(pid_);
   DROVER_TRY(const bool known, timed ? is_continued(r, process_->memory) : false);
@@ -232,7 +234,7 @@ Result<bool> Outbound::settle_interrupted_call() {
     DROVER_TRY(r, rest_of_wait(r));
   }
   DROVER_CHECK(thread_.set_registers(r));
-  return true;
+  return !waits;
 }
 
 // When it ends is known since it was away.

@@ -85,7 +85,7 @@ enum class CallEnd : std::uint8_t {
   kDone,         ///< executed: its result follows
   kInterrupted,  ///< a signal that the program handles came first: the result is -ERESTART*
   kDisturbed,    ///< a stop of ours, or a signal that the program ignores, ended it: it goes on
-  kHeld,         ///< the same, but it goes on only when the body runs again, here or elsewhere
+  kHeld,         ///< the same, or done; it goes on only when the body runs again, here or elsewhere
   kGoHome,       ///< cannot be executed for a process that is away: it must come home for it
 };
 

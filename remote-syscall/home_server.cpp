@@ -237,7 +237,8 @@ Status HomeServer::settle_call(std::int64_t result) {
     DROVER_CHECK(injection.call("close", SYS_close, {static_cast<std::uint64_t>(result)}));
     return reply(CallEnd::kGoHome, 0);
   }
-  return reply(CallEnd::kDone, result, result);
+  // With a signal that takes the process home it runs no further: what it is to do, it does there.
+  return reply(event_ ? CallEnd::kHeld : CallEnd::kDone, result, result);
 }
 
 bool HomeServer::is_disturbed(std::int64_t result) const {
