@@ -88,7 +88,6 @@ class BodySupervisor {
   Status on_signal_stop(int signal);
   Status wait_frozen();
   Status gone(const Stop& stop);
-  Result<SignalMask> actual_mask() const;
 
   Body* body_;
   SecureChannel* channel_;
