@@ -1,5 +1,6 @@
 #include "migrate/body_builder.h"
 
+#include <linux/sched.h>
 #include <linux/seccomp.h>
 #include <poll.h>
 #include <sched.h>
@@ -14,6 +15,7 @@
 #include <cstring>
 
 #include "common/process/memory_map.h"
+#include "common/process/thread_list.h"
 #include "migrate/area_mapping.h"
 #include "remote-syscall/filter.h"
 
@@ -69,9 +71,13 @@ Result<BodyBuilder> BodyBuilder::over(Sandbox::Blank blank) {
   body.memory = ForeignMemory(body.pid, std::move(builder.blank_.mem));
   DROVER_TRY(body.pages, PageMap::over(std::move(builder.blank_.pagemap)));
   body.pidfd = std::move(builder.blank_.pidfd);
-  DROVER_TRY(body.thread, TracedThread::seize(body.pid, PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD));
-  DROVER_CHECK(body.thread.interrupt());
-  DROVER_TRY(const Stop stop, body.thread.wait_for_stop());
+  // A thread that the leader makes is traced from its birth.
+  DROVER_TRY(const TracedThread leader,
+             TracedThread::seize(body.pid,
+                                 PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE));
+  body.threads.push_back({body.pid, body.home_pid, leader});
+  DROVER_CHECK(leader.interrupt());
+  DROVER_TRY(const Stop stop, leader.wait_for_stop());
   if (stop.gone()) return refusal("the blank process ended");
   return builder;
 }
@@ -86,8 +92,8 @@ Status BodyBuilder::empty_out(const Layout& layout) {
   DROVER_TRY(const auto own, areas_of(body_.pid));
   const ForeignRange hole = find_hole(layout, own, 16 << 20);
   {
-    DROVER_TRY(Injection injection, Injection::returning(body_.thread, body_.memory));
-    DROVER_TRY(const RseqRegistration rseq, body_.thread.rseq());
+    DROVER_TRY(Injection injection, Injection::returning(leader(), body_.memory));
+    DROVER_TRY(const RseqRegistration rseq, leader().rseq());
     if (rseq.pointer != 0) {
       constexpr std::uint64_t kUnregister = 1;
       DROVER_CHECK(
@@ -110,7 +116,7 @@ Status BodyBuilder::empty_out(const Layout& layout) {
 Status BodyBuilder::place_specials(const Layout& layout, ForeignRange hole) {
   DROVER_TRY(const auto now, areas_of(body_.pid));
   const auto own = movable_specials(now);
-  DROVER_TRY(Injection injection, Injection::trapping(body_.thread, Scratch(gate_)));
+  DROVER_TRY(Injection injection, Injection::trapping(leader(), Scratch(gate_)));
   const auto move = [&](ForeignRange from, ForeignAddress to) {
     return injection.call(
         "mremap", SYS_mremap,
@@ -136,7 +142,7 @@ Status BodyBuilder::place_specials(const Layout& layout, ForeignRange hole) {
                      {layout.scratch.start.value(), layout.scratch.size(), PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE,
                       static_cast<std::uint64_t>(-1), 0}));
-  body_.scratch = Scratch(layout.scratch.start);
+  body_.scratch = Scratch(layout.scratch.start, Scratch::threads_for(layout.scratch.size()));
   DROVER_CHECK(body_.scratch.write_code(body_.memory));
   DROVER_CHECK(injection.call("mprotect", SYS_mprotect,
                               {layout.scratch.start.value(), kPageSize, PROT_READ | PROT_EXEC}));
@@ -144,7 +150,7 @@ Status BodyBuilder::place_specials(const Layout& layout, ForeignRange hole) {
 }
 
 Status BodyBuilder::map_areas(const Layout& layout, const std::vector<OwnedFd>& contents) {
-  DROVER_TRY(Injection injection, Injection::trapping(body_.thread, body_.scratch));
+  DROVER_TRY(Injection injection, Injection::trapping(leader(), body_.scratch));
   DROVER_CHECK(injection.call("munmap", SYS_munmap, {gate_.value(), kPageSize}));
   std::multimap<std::uint32_t, const Area*> by_content;
   for (const Area& area : layout.areas) {
@@ -212,18 +218,60 @@ Status BodyBuilder::note_mappings(const Layout& layout) {
 
 Status BodyBuilder::load(const ProcessState& state, const Identity& identity) {
   {
-    DROVER_TRY(Injection injection, Injection::trapping(body_.thread, body_.scratch));
+    DROVER_TRY(Injection injection, Injection::trapping(leader(), body_.scratch));
     DROVER_CHECK(load_process(injection, state));
-    DROVER_CHECK(load_thread(injection, state.threads.front()));
     DROVER_CHECK(injection.call("close_range", SYS_close_range, {0, ~0U, 0}));
     DROVER_CHECK(injection.end());
   }
   DROVER_CHECK(confine_cpus(identity.possible_cpus));
+  DROVER_CHECK(make_threads(state));
   DROVER_CHECK(install_filter());
   body_.actions = state.actions;
-  body_.clear_child_tid = state.threads.front().clear_child_tid;
-  body_.declared_mask = state.threads.front().mask_at_home;
   return {};
+}
+
+Status BodyBuilder::make_threads(const ProcessState& state) {
+  for (const ThreadState& t : state.threads) {
+    if (t.tid != body_.home_pid) DROVER_CHECK(make_thread(t.tid));
+  }
+  DROVER_CHECK(leader().set_options(PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD));
+  auto thread = body_.threads.begin();
+  for (const ThreadState& t : state.threads) {
+    DROVER_CHECK(load_thread(*thread, t));
+    thread->clear_child_tid = t.clear_child_tid;
+    thread->declared_mask = t.mask_at_home;
+    ++thread;
+  }
+  return {};
+}
+
+Status BodyBuilder::make_thread(std::int32_t home_tid) {
+  DROVER_TRY(const auto before, threads_of(body_.pid));
+  {
+    DROVER_TRY(Injection injection, Injection::trapping(leader(), body_.scratch));
+    const ForeignAddress at = body_.scratch.data();
+    const ForeignAddress tid_at = at + sizeof(clone_args);
+    clone_args arguments{};
+    arguments.flags =
+        CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM;
+    arguments.set_tid = tid_at.value();
+    arguments.set_tid_size = 1;
+    DROVER_CHECK(body_.memory.write_record(at, arguments));
+    DROVER_CHECK(body_.memory.write_record(tid_at, home_tid));
+    DROVER_CHECK(injection.call("clone3", SYS_clone3, {at.value(), sizeof arguments}));
+    DROVER_CHECK(injection.end());
+  }
+  DROVER_TRY(const auto after, threads_of(body_.pid));
+  for (const pid_t tid : after) {
+    if (std::ranges::find(before, tid) != before.end()) continue;
+    const TracedThread thread = TracedThread::born_traced(tid);
+    DROVER_TRY(const Stop stop, thread.wait_for_stop());
+    if (stop.kind != Stop::Kind::kInterrupt) return refusal("a thread of the body went astray");
+    DROVER_CHECK(thread.set_options(PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD));
+    body_.threads.push_back({tid, home_tid, thread});
+    return {};
+  }
+  return refusal("a thread of the body was not made");
 }
 
 Status BodyBuilder::load_process(Injection& injection, const ProcessState& state) {
@@ -261,26 +309,27 @@ Status BodyBuilder::load_process(Injection& injection, const ProcessState& state
   return {};
 }
 
-Status BodyBuilder::load_thread(Injection& injection, const ThreadState& thread) {
+Status BodyBuilder::load_thread(const BodyThread& thread, const ThreadState& state) {
+  DROVER_TRY(Injection injection, Injection::trapping(thread.thread, body_.scratch));
   const ForeignAddress at = body_.scratch.data();
   std::array<char, 16> name{};
-  thread.name.copy(name.data(), name.size() - 1);
+  state.name.copy(name.data(), name.size() - 1);
   DROVER_CHECK(body_.memory.write_record(at, name));
   DROVER_CHECK(injection.call("prctl(PR_SET_NAME)", SYS_prctl, {PR_SET_NAME, at.value()}));
-  if ((thread.alternate_stack.ss_flags & SS_DISABLE) == 0) {
-    DROVER_CHECK(body_.memory.write_record(at, thread.alternate_stack));
+  if ((state.alternate_stack.ss_flags & SS_DISABLE) == 0) {
+    DROVER_CHECK(body_.memory.write_record(at, state.alternate_stack));
     DROVER_CHECK(injection.call("sigaltstack", SYS_sigaltstack, {at.value(), 0}));
   }
-  if (thread.rseq.pointer != 0) {
+  if (state.rseq.pointer != 0) {
     DROVER_CHECK(injection.call("rseq", SYS_rseq,
-                                {thread.rseq.pointer, thread.rseq.size, 0, thread.rseq.signature}));
+                                {state.rseq.pointer, state.rseq.size, 0, state.rseq.signature}));
   }
-  if (thread.robust_list != 0) {
+  if (state.robust_list != 0) {
     DROVER_CHECK(injection.call("set_robust_list", SYS_set_robust_list,
-                                {thread.robust_list, thread.robust_list_size}));
+                                {state.robust_list, state.robust_list_size}));
   }
-  DROVER_CHECK(injection.call("set_tid_address", SYS_set_tid_address, {thread.clear_child_tid}));
-  return {};
+  DROVER_CHECK(injection.call("set_tid_address", SYS_set_tid_address, {state.clear_child_tid}));
+  return injection.end();
 }
 
 Status BodyBuilder::confine_cpus(std::uint32_t possible_cpus) {
@@ -306,11 +355,12 @@ Status BodyBuilder::install_filter() {
   DROVER_CHECK(body_.memory.write(code_at, std::as_bytes(std::span(filter))));
   std::uint64_t fd = 0;
   {
-    DROVER_TRY(Injection injection, Injection::trapping(body_.thread, body_.scratch));
+    DROVER_TRY(Injection injection, Injection::trapping(leader(), body_.scratch));
     DROVER_TRY(fd, injection.call(
                        "seccomp", SYS_seccomp,
                        {SECCOMP_SET_MODE_FILTER,
-                        SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
+                        SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV |
+                            SECCOMP_FILTER_FLAG_TSYNC | SECCOMP_FILTER_FLAG_TSYNC_ESRCH,
                         at.value()}));
     DROVER_CHECK(injection.end());
   }
@@ -322,7 +372,7 @@ Status BodyBuilder::install_filter() {
 
 // The body's own close is seen by its filter: it is let through here, once.
 Status BodyBuilder::close_listener_in_body(std::int64_t fd) {
-  const TracedThread& thread = body_.thread;
+  const TracedThread& thread = leader();
   DROVER_TRY(const Registers saved, thread.registers());
   DROVER_TRY(const SignalMask mask, thread.signal_mask());
   Registers r = saved;
@@ -354,10 +404,13 @@ Status BodyBuilder::close_listener_in_body(std::int64_t fd) {
 }
 
 Result<Body> BodyBuilder::finish(const ProcessState& state) {
-  const ThreadState& t = state.threads.front();
-  DROVER_CHECK(body_.thread.set_extended_state(t.extended_state));
-  DROVER_CHECK(body_.thread.set_signal_mask(t.mask));
-  DROVER_CHECK(body_.thread.set_registers(t.registers));
+  auto thread = body_.threads.begin();
+  for (const ThreadState& t : state.threads) {
+    DROVER_CHECK(thread->thread.set_extended_state(t.extended_state));
+    DROVER_CHECK(thread->thread.set_signal_mask(t.mask));
+    DROVER_CHECK(thread->thread.set_registers(t.registers));
+    ++thread;
+  }
   return std::move(body_);
 }
 

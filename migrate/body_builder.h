@@ -54,7 +54,10 @@ class BodyBuilder {
   Status note_mappings(const Layout& layout);
   Result<std::int64_t> receive_fd(Injection& injection, const OwnedFd& fd);
   Status load_process(Injection& injection, const ProcessState& state);
-  Status load_thread(Injection& injection, const ThreadState& thread);
+  Status make_threads(const ProcessState& state);
+  Status make_thread(std::int32_t home_tid);
+  Status load_thread(const BodyThread& thread, const ThreadState& state);
+  const TracedThread& leader() const { return body_.leader().thread; }
   Status confine_cpus(std::uint32_t possible_cpus);
   Status install_filter();
   Status close_listener_in_body(std::int64_t fd);

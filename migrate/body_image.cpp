@@ -137,7 +137,12 @@ Status ImageReceiver::on_layout(Layout layout) {
 
 Status ImageReceiver::on_state(ProcessState state) {
   if (!layout_ || state_) return refusal("a state out of order");
-  if (state.threads.size() != 1) return refusal("images of several threads are not understood");
+  if (state.threads.front().tid != hosted_.identity.pid) {
+    return refusal("the image's first thread is not the process's");
+  }
+  if (state.threads.size() > Scratch::threads_for(layout_->scratch.size())) {
+    return refusal("the image has more threads than its scratch has room for");
+  }
   if (ahead_of_clock(state) > kMostClockAhead) {
     return refusal("its clock is further ahead than it can be waited for");
   }
@@ -147,7 +152,7 @@ Status ImageReceiver::on_state(ProcessState state) {
   hosted_.personality = state.personality;
   hosted_.extended_permission = state.extended_permission;
   hosted_.membarrier = state.membarrier;
-  hosted_.undelivered = state.undelivered;
+  for (const ThreadState& t : state.threads) hosted_.undelivered[t.tid] = t.undelivered;
   state_ = std::move(state);
   return {};
 }
@@ -207,6 +212,18 @@ Status read_content(const OwnedFd& file, std::uint64_t offset, std::span<std::by
   return {};
 }
 
+Result<ThreadState> capture_body_thread(const Body& body, const BodyThread& thread,
+                                        ForeignRange vdso) {
+  DROVER_TRY(ThreadState state, capture_thread(thread.thread, body.memory, vdso));
+  DROVER_TRY(Injection injection, Injection::trapping(thread.thread, body.scratch));
+  DROVER_CHECK(read_alternate_stack(injection, body.memory, body.scratch, state));
+  DROVER_CHECK(injection.end());
+  state.tid = thread.home_tid;
+  state.mask_at_home = thread.declared_mask;
+  state.clear_child_tid = thread.clear_child_tid;
+  return state;
+}
+
 Result<std::uint64_t> send_origin(SecureChannel& channel, const HostedImage& hosted,
                                   const SignOfLife& alive) {
   DROVER_CHECK(channel.send(type(FrameType::kIdentity), hosted.identity.encode()));
@@ -219,26 +236,28 @@ Result<std::uint64_t> send_origin(SecureChannel& channel, const HostedImage& hos
 }  // namespace
 
 Result<std::uint64_t> send_body_image(SecureChannel& channel, Body& body, const HostedImage& hosted,
-                                      const std::vector<siginfo_t>& undelivered, bool with_contents,
+                                      const SignalsOfThreads& undelivered, bool with_contents,
                                       const SignOfLife& alive) {
   DROVER_TRY(auto all, read_memory_areas(body.pid));
   DROVER_TRY(const ForeignRange vdso, find_vdso(all));
-  DROVER_TRY(ThreadState thread, capture_thread(body.thread, body.memory, vdso));
   ProcessState state;
+  for (const BodyThread& thread : body.threads) {
+    DROVER_TRY(ThreadState captured, capture_body_thread(body, thread, vdso));
+    if (const auto told = undelivered.find(thread.home_tid); told != undelivered.end()) {
+      captured.undelivered = told->second;
+    }
+    state.threads.push_back(std::move(captured));
+  }
   Layout layout =
       layout_of_body(without(std::move(all), body.scratch.range()), hosted, body.scratch);
   {
-    DROVER_TRY(Injection injection, Injection::trapping(body.thread, body.scratch));
-    DROVER_CHECK(read_alternate_stack(injection, body.memory, body.scratch, thread));
+    DROVER_TRY(Injection injection, Injection::trapping(body.leader().thread, body.scratch));
     DROVER_TRY(layout.brk, injection.call("brk", SYS_brk));
     DROVER_TRY(state.monotonic_ns,
                read_clock(injection, body.memory, body.scratch, CLOCK_MONOTONIC));
     DROVER_TRY(state.boottime_ns, read_clock(injection, body.memory, body.scratch, CLOCK_BOOTTIME));
     DROVER_CHECK(injection.end());
   }
-  thread.tid = body.home_pid;
-  thread.mask_at_home = body.declared_mask;
-  thread.clear_child_tid = body.clear_child_tid;
   state.memory = hosted.memory;
   state.memory.brk = layout.brk;
   state.auxiliary_vector = hosted.auxiliary_vector;
@@ -246,8 +265,6 @@ Result<std::uint64_t> send_body_image(SecureChannel& channel, Body& body, const 
   state.extended_permission = hosted.extended_permission;
   state.membarrier = hosted.membarrier;
   state.actions = body.actions;
-  state.undelivered = undelivered;
-  state.threads.push_back(std::move(thread));
 
   std::uint64_t sent = 0;
   if (with_contents) {

@@ -10,6 +10,7 @@
 #include "migrate/image.h"
 #include "migrate/page_stream.h"
 #include "migrate/sandbox.h"
+#include "remote-syscall/body_supervisor.h"
 
 namespace drover {
 
@@ -23,7 +24,7 @@ struct HostedImage {
   std::uint64_t personality = 0;
   std::uint64_t extended_permission = 0;
   std::uint64_t membarrier = 0;
-  std::vector<siginfo_t> undelivered;  // when the image was taken
+  SignalsOfThreads undelivered;  // when the image was taken
 };
 
 /// Ids and place of the body, as migrated gave them.
@@ -72,7 +73,7 @@ class ImageReceiver {
 /// Sends the image of a frozen body. With `with_contents`, identity and file contents too: for
 /// another guest; home has those.
 Result<std::uint64_t> send_body_image(SecureChannel& channel, Body& body, const HostedImage& hosted,
-                                      const std::vector<siginfo_t>& undelivered, bool with_contents,
+                                      const SignalsOfThreads& undelivered, bool with_contents,
                                       const SignOfLife& alive = {});
 
 }  // namespace drover

@@ -114,8 +114,8 @@ Status Deputy::begin(const order::Outbound& order, OwnedFd socket) {
   committed_ = outbound.committed();
   if (!away) return away.error();
   process_ = *std::move(away);
-  server_.emplace(*process_->thread, process_->memory, *channel_, process_->actions, counters_);
-  if (process_->in_call) server_->await_call();
+  server_.emplace(process_->threads, process_->memory, *channel_, process_->actions, counters_);
+  for (const pid_t tid : process_->in_calls) server_->await_call(tid);
   heard_ = beaten_ = left_ = Clock::now();
   return {};
 }
@@ -123,13 +123,13 @@ Status Deputy::begin(const order::Outbound& order, OwnedFd socket) {
 Status Deputy::serve() {
   const OwnedFd children(signalfd(-1, &kChildSignal, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!children) return errno_error("watch the process");
-  DROVER_CHECK(server_->rest());
   while (!done_) {
     DROVER_CHECK(serve_body_frames());
     if (done_) break;
     DROVER_CHECK(server_->look());
     if (const auto event = server_->take_event()) DROVER_CHECK(on_event(*event));
     if (done_) break;
+    DROVER_CHECK(server_->rest());
     DROVER_CHECK(beat());
     DROVER_CHECK(wait_for_anything(children.get()));
   }
@@ -137,14 +137,13 @@ Status Deputy::serve() {
 }
 
 Status Deputy::wait_for_anything(int children) {
-  auto timeout = server_->resting_deaf() ? server_->deaf_patience() : kHeartbeatPeriod;
+  auto timeout = std::min(server_->deaf_patience().value_or(kHeartbeatPeriod), kHeartbeatPeriod);
   if (more_frames_) timeout = {};
   pollfd ready[] = {{channel_->poll_fd(), POLLIN, 0},
                     {control_open_ ? control_.fd() : -1, POLLIN, 0},
                     {children, POLLIN, 0}};
   const int n = poll(ready, 3, static_cast<int>(timeout.count()));
   if (n < 0 && errno != EINTR) return errno_error("wait for the process");
-  if (n == 0 && server_->resting_deaf()) return server_->rest();
   if ((ready[2].revents & POLLIN) != 0) {
     signalfd_siginfo info;
     while (read(children, &info, sizeof info) > 0) {
@@ -309,7 +308,7 @@ Status Deputy::rebuild_at_home() {
   bounds_.emplace(Clock::now(), machine_memory());
   DROVER_CHECK(fault_point("deputy.home.recalled"));
 
-  HomeRebuild rebuild(*process_->thread, process_->memory, process_->contents,
+  HomeRebuild rebuild(process_->threads, process_->memory, process_->contents,
                       process_->kept_pages);
   ProcessState state;
   DROVER_CHECK(take_image(rebuild, state));
@@ -317,10 +316,12 @@ Status Deputy::rebuild_at_home() {
   DROVER_CHECK(fault_point("deputy.home.pages-taken"));
   DROVER_CHECK(rebuild.load(state));
   DROVER_CHECK(fault_point("deputy.home.loaded"));
-  std::vector<siginfo_t> signals = state.undelivered;
-  for (const siginfo_t& info : server_->untold()) signals.push_back(info);
-  if (to_raise_) signals.push_back(*to_raise_);
-  DROVER_CHECK(rebuild.finish(state, signals));
+  for (ThreadState& thread : state.threads) {
+    for (const siginfo_t& info : server_->untold(thread.tid)) thread.undelivered.push_back(info);
+  }
+  std::vector<siginfo_t> to_process;
+  if (to_raise_) to_process.push_back(*to_raise_);
+  DROVER_CHECK(rebuild.finish(state, to_process));
   figures_.freeze = Clock::now() - stopped_at;
   // It runs at home: nothing can fail any more.
   static_cast<void>(fault_point("deputy.home.resumed"));
@@ -339,7 +340,7 @@ Status Deputy::take_image(HomeRebuild& rebuild, ProcessState& state) {
       case FrameType::kLayout: {
         if (layout) return refusal("a second layout in the image");
         DROVER_TRY(layout, Layout::decode(frame.payload));
-        if (layout->scratch != process_->thread->scratch().range()) {
+        if (layout->scratch != process_->threads.front().scratch().range()) {
           return refusal("the image has another scratch");
         }
         DROVER_CHECK(rebuild.lay_out(*layout));
@@ -355,7 +356,6 @@ Status Deputy::take_image(HomeRebuild& rebuild, ProcessState& state) {
       }
       case FrameType::kState: {
         DROVER_TRY(state, ProcessState::decode(frame.payload));
-        if (state.threads.size() != 1) return refusal("the image has several threads");
         break;
       }
       case FrameType::kImageEnd:
@@ -440,7 +440,10 @@ void Deputy::lost(const Error& why) {
   log_error("job {}: {}", job_, text);
   tell_user(text);
   kill(pid_, SIGKILL);
-  while (waitpid(pid_, &status, __WALL) > 0 && !WIFEXITED(status) && !WIFSIGNALED(status)) {
+  // Of the other threads the end is told as well, and theirs first.
+  for (pid_t ended = 0; ended != pid_ || WIFSTOPPED(status);) {
+    ended = waitpid(-1, &status, __WALL);
+    if (ended < 0 && errno != EINTR) break;
   }
   report_ended(status, text);
   done_ = true;

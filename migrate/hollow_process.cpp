@@ -11,21 +11,19 @@
 #include <cstring>
 #include <ctime>
 
+#include "common/process/queued_signal.h"
 #include "migrate/area_mapping.h"
+#include "migrate/returned_signals.h"
 
 namespace drover {
 namespace {
 
 constexpr int kMadvDontneedLocked = 24;  // Linux 5.18
-constexpr SignalMask kStopSignals =
-    signal_bit(SIGSTOP) | signal_bit(SIGTSTP) | signal_bit(SIGTTIN) | signal_bit(SIGTTOU);
-constexpr int kFirstRealtime = 32;
 constexpr std::uint64_t kDropPiece = 16 << 20;
 
-/// As far as the kernel keeps what is sent (struct kernel_siginfo).
-bool same_signal(const siginfo_t& a, const siginfo_t& b) {
-  constexpr std::size_t kKept = 48;
-  return std::memcmp(&a, &b, kKept) == 0;
+/// A signal that was taken from a thread is that thread's, unless the thread blocks it by now.
+bool is_to_process(const siginfo_t& info, SignalMask mask) {
+  return !is_for_thread(info) && (mask & signal_bit(info.si_signo)) != 0;
 }
 
 template <class T>
@@ -228,7 +226,24 @@ Status HomeRebuild::map_content(Injection& injection, const Area& want) {
   return result;
 }
 
+const HollowThread* HomeRebuild::living(pid_t tid) const {
+  for (const HollowThread& thread : *threads_) {
+    if (thread.tid() == tid && thread.state() != HollowThread::State::kGone) return &thread;
+  }
+  return nullptr;
+}
+
 Status HomeRebuild::load(const ProcessState& state) {
+  const auto gone = [](const HollowThread& t) { return t.state() == HollowThread::State::kGone; };
+  const auto living_threads = threads_->size() - std::ranges::count_if(*threads_, gone);
+  if (state.threads.size() != static_cast<std::size_t>(living_threads)) {
+    return refusal("the image has other threads than the process");
+  }
+  for (const ThreadState& t : state.threads) {
+    const HollowThread* thread = living(t.tid);
+    if (!thread) return refusal("the image has other threads than the process");
+    DROVER_CHECK(load_thread(*thread, t));
+  }
   DROVER_TRY(Injection injection, Injection::trapping(thread_->thread(), thread_->scratch()));
   DROVER_TRY(const std::int64_t now,
              read_clock(injection, *memory_, thread_->scratch(), CLOCK_MONOTONIC));
@@ -242,120 +257,96 @@ Status HomeRebuild::load(const ProcessState& state) {
     DROVER_CHECK(injection.call("rt_sigaction", SYS_rt_sigaction,
                                 {static_cast<std::uint64_t>(signal), at.value(), 0, 8}));
   }
-  const ThreadState& t = state.threads.front();
-  stack_t stack = t.alternate_stack;
+  return injection.end();
+}
+
+Status HomeRebuild::load_thread(const HollowThread& thread, const ThreadState& state) const {
+  DROVER_TRY(Injection injection, Injection::trapping(thread.thread(), thread.scratch()));
+  const ForeignAddress at = thread.scratch().data();
+  stack_t stack = state.alternate_stack;
   if (stack.ss_sp == nullptr) stack.ss_flags = SS_DISABLE;
   DROVER_CHECK(memory_->write_record(at, stack));
   DROVER_CHECK(injection.call("sigaltstack", SYS_sigaltstack, {at.value(), 0}));
   std::array<char, 16> name{};
-  t.name.copy(name.data(), name.size() - 1);
+  state.name.copy(name.data(), name.size() - 1);
   DROVER_CHECK(memory_->write_record(at, name));
   DROVER_CHECK(injection.call("prctl(PR_SET_NAME)", SYS_prctl, {PR_SET_NAME, at.value()}));
   return injection.end();
 }
 
-// First what another node has said of the thread, which may be refused. The signals last: after
+// First what another node has said of the threads, which may be refused. The signals last: after
 // them comes only what fails if P ends, and then nobody gets them.
-Status HomeRebuild::finish(const ProcessState& state, const std::vector<siginfo_t>& signals) {
-  const ThreadState& t = state.threads.front();
-  TracedThread thread = thread_->thread();
-  DROVER_CHECK(thread.set_extended_state(t.extended_state));
-  DROVER_CHECK(thread.set_registers(t.registers));
-  {
-    DROVER_TRY(Injection injection, Injection::trapping(thread, thread_->scratch()));
-    DROVER_CHECK(wait_for_clock(injection, state.monotonic_ns));
-    Status last = make_registrations(injection, t);
-    if (last) last = send_in_order(injection, signals);
-    if (!last) {
-      ThreadState made = t;
-      DROVER_TRY(made.rseq, thread.rseq());
-      DROVER_CHECK(clear_registrations(injection, made));
-      return last;
-    }
-    DROVER_CHECK(injection.end());
+Status HomeRebuild::finish(const ProcessState& state, const std::vector<siginfo_t>& to_process) {
+  for (const ThreadState& t : state.threads) {
+    const TracedThread& thread = living(t.tid)->thread();
+    DROVER_CHECK(thread.set_extended_state(t.extended_state));
+    DROVER_CHECK(thread.set_registers(t.registers));
   }
-  DROVER_CHECK(remove_scratch(thread, *memory_, thread_->scratch()));
-  DROVER_CHECK(thread.set_signal_mask(t.mask));
-  return thread.detach_in_call();
+  DROVER_CHECK(wait_for_clock(state.monotonic_ns));
+  DROVER_CHECK(register_and_send(state, to_process));
+  DROVER_CHECK(remove_scratch(thread_->thread(), *memory_, thread_->scratch()));
+  for (const ThreadState& t : state.threads) {
+    TracedThread thread = living(t.tid)->thread();
+    DROVER_CHECK(thread.set_signal_mask(t.mask));
+    DROVER_CHECK(thread.detach_in_call());
+  }
+  return {};
 }
 
-Status HomeRebuild::wait_for_clock(Injection& injection, std::int64_t monotonic_ns) const {
+Status HomeRebuild::register_and_send(const ProcessState& state,
+                                      const std::vector<siginfo_t>& to_process) {
+  const bool alone = state.threads.size() == 1;
+  std::vector<siginfo_t> of_process = to_process;
+  for (const ThreadState& t : state.threads) {
+    for (const siginfo_t& info : t.undelivered) {
+      if (!alone && is_to_process(info, t.mask)) of_process.push_back(info);
+    }
+  }
+  struct Done {
+    Injection injection;
+    const ThreadState* state;
+    ReturnedSignals signals;
+  };
+  std::list<Done> done;
+  Status outcome;
+  for (const ThreadState& t : state.threads) {
+    const HollowThread& thread = *living(t.tid);
+    DROVER_TRY(Injection injection, Injection::trapping(thread.thread(), thread.scratch()));
+    Done& now =
+        done.emplace_back(Done{std::move(injection), &t, ReturnedSignals(thread, *memory_, alone)});
+    std::vector<siginfo_t> own = t.undelivered;
+    if (!alone) {
+      std::erase_if(own, [&](const siginfo_t& info) { return is_to_process(info, t.mask); });
+    }
+    outcome = make_registrations(now.injection, t);
+    if (outcome) {
+      const bool leads = &thread == thread_;
+      outcome = now.signals.send(now.injection, leads ? of_process : std::vector<siginfo_t>(), own);
+    }
+    if (!outcome) break;
+  }
+  for (Done& one : done) {
+    if (!outcome) {
+      DROVER_CHECK(one.signals.take_back(one.injection));
+      ThreadState made = *one.state;
+      DROVER_TRY(made.rseq, living(made.tid)->thread().rseq());
+      DROVER_CHECK(clear_registrations(one.injection, made));
+    }
+    DROVER_CHECK(one.injection.end());
+  }
+  return outcome;
+}
+
+Status HomeRebuild::wait_for_clock(std::int64_t monotonic_ns) const {
+  DROVER_TRY(Injection injection, Injection::trapping(thread_->thread(), thread_->scratch()));
   for (;;) {
     DROVER_TRY(const std::int64_t now,
                read_clock(injection, *memory_, thread_->scratch(), CLOCK_MONOTONIC));
-    if (now >= monotonic_ns) return {};
+    if (now >= monotonic_ns) return injection.end();
     const std::int64_t ahead = monotonic_ns - now;
     const timespec pause{ahead / 1'000'000'000, ahead % 1'000'000'000};
     nanosleep(&pause, nullptr);
   }
-}
-
-// What was taken from P came before what waits in P now: the younger ones step back. Realtime
-// signals first: of all only they may find no room in P's queue, so that whatever has been sent by
-// then can be told from the others and taken back.
-Status HomeRebuild::send_in_order(Injection& injection, const std::vector<siginfo_t>& signals) {
-  SignalMask kinds = 0;
-  for (const siginfo_t& info : signals) kinds |= signal_bit(info.si_signo);
-  if (kinds == 0) return {};
-  // To send a stop takes a SIGCONT back.
-  if ((kinds & kStopSignals) != 0) kinds |= signal_bit(SIGCONT);
-  DROVER_TRY(const std::vector<siginfo_t> waiting, take_out(injection, kinds));
-  std::vector<siginfo_t> all = signals;
-  all.insert(all.end(), waiting.begin(), waiting.end());
-  std::stable_partition(all.begin(), all.end(),
-                        [](const siginfo_t& info) { return info.si_signo >= kFirstRealtime; });
-  for (std::size_t i = 0; i < all.size(); ++i) {
-    Status sent = send(injection, all[i]);
-    if (sent) continue;
-    DROVER_CHECK(put_back(injection, std::span(all).first(i), kinds, waiting));
-    return sent;
-  }
-  return {};
-}
-
-/// The signals of these kinds that wait for P, which has them no more.
-Result<std::vector<siginfo_t>> HomeRebuild::take_out(Injection& injection, SignalMask kinds) {
-  struct {
-    SignalMask set;
-    timespec at_once;
-    siginfo_t info;
-  } wait{kinds, {0, 0}, {}};
-  const ForeignAddress at = thread_->scratch().data();
-  const ForeignAddress info_at = at + offsetof(decltype(wait), info);
-  DROVER_CHECK(memory_->write_record(at, wait));
-  std::vector<siginfo_t> taken;
-  for (;;) {
-    DROVER_TRY(const std::int64_t signal,
-               injection.raw(SYS_rt_sigtimedwait,
-                             {at.value(), info_at.value(),
-                              (at + offsetof(decltype(wait), at_once)).value(), sizeof kinds}));
-    if (signal <= 0) return taken;
-    DROVER_TRY(const auto info, memory_->read_record<siginfo_t>(info_at));
-    taken.push_back(info);
-  }
-}
-
-/// Takes back what has been sent: P has again what was `waiting`, and what has come since.
-Status HomeRebuild::put_back(Injection& injection, std::span<const siginfo_t> sent,
-                             SignalMask kinds, std::vector<siginfo_t> waiting) {
-  DROVER_TRY(std::vector<siginfo_t> now, take_out(injection, kinds));
-  for (const siginfo_t& info : sent) {
-    const auto found =
-        std::ranges::find_if(now, [&](const siginfo_t& other) { return same_signal(info, other); });
-    if (found != now.end()) now.erase(found);
-  }
-  waiting.insert(waiting.end(), now.begin(), now.end());
-  for (const siginfo_t& info : waiting) DROVER_CHECK(send(injection, info));
-  return {};
-}
-
-Status HomeRebuild::send(Injection& injection, const siginfo_t& info) {
-  const ForeignAddress at = thread_->scratch().data();
-  DROVER_CHECK(memory_->write_record(at, info));
-  DROVER_CHECK(injection.call("rt_sigqueueinfo", SYS_rt_sigqueueinfo,
-                              {static_cast<std::uint64_t>(memory_->pid()),
-                               static_cast<std::uint64_t>(info.si_signo), at.value()}));
-  return {};
 }
 
 }  // namespace drover

@@ -1,6 +1,7 @@
 // P as a whole: emptied when its body leaves, filled again when it comes home.
 #pragma once
 
+#include <list>
 #include <span>
 
 #include "common/process/injection.h"
@@ -24,20 +25,25 @@ ForeignRange argument_pages(const MemoryFields& memory);
 /// program, and P can serve on as the hollow process that it is.
 class HomeRebuild {
  public:
-  /// P's thread is stopped, at rest.
-  HomeRebuild(const HollowThread& thread, const ForeignMemory& memory, const HomeContents& contents,
-              ForeignRange kept)
-      : thread_(&thread), memory_(&memory), contents_(&contents), kept_(kept) {}
+  /// P's threads, the leading one first, are stopped, at rest, or have ended.
+  HomeRebuild(const std::list<HollowThread>& threads, const ForeignMemory& memory,
+              const HomeContents& contents, ForeignRange kept)
+      : threads_(&threads),
+        thread_(&threads.front()),
+        memory_(&memory),
+        contents_(&contents),
+        kept_(kept) {}
 
   /// Makes P's areas those of the body.
   Status lay_out(const Layout& layout);
   /// Everything besides registers, signals and the registrations that clear_registrations takes
-  /// back.
+  /// back. The threads of the state are those of P.
   Status load(const ProcessState& state);
-  /// Sends P the signals, removes our mapping, sets the registers and lets P go, untraced. Waits
-  /// until P's clock has passed the last that the body can have seen. After this P is a process
-  /// as any other. On failure P has none of the signals: they may go to the body again.
-  Status finish(const ProcessState& state, const std::vector<siginfo_t>& signals);
+  /// Sends each thread of P its signals, and the process `to_process`; removes our mapping, sets
+  /// the registers and lets P go, untraced. Waits until P's clock has passed the last that the body
+  /// can have seen. After this P is a process as any other. On failure P has none of the signals:
+  /// they may go to the body again.
+  Status finish(const ProcessState& state, const std::vector<siginfo_t>& to_process = {});
 
  private:
   const MemoryArea* kept_for(const Area& want, const std::vector<MemoryArea>& have) const;
@@ -48,15 +54,14 @@ class HomeRebuild {
   bool same_backing(ForeignAddress at, const MemoryArea& have, const Area& want) const;
   Status grow_stack(Injection& injection, const Layout& layout,
                     const std::vector<MemoryArea>& areas);
-  Status wait_for_clock(Injection& injection, std::int64_t monotonic_ns) const;
-  Status send_in_order(Injection& injection, const std::vector<siginfo_t>& signals);
-  Result<std::vector<siginfo_t>> take_out(Injection& injection, SignalMask kinds);
-  Status put_back(Injection& injection, std::span<const siginfo_t> sent, SignalMask kinds,
-                  std::vector<siginfo_t> waiting);
-  Status send(Injection& injection, const siginfo_t& info);
+  Status wait_for_clock(std::int64_t monotonic_ns) const;
+  const HollowThread* living(pid_t tid) const;
+  Status load_thread(const HollowThread& thread, const ThreadState& state) const;
+  Status register_and_send(const ProcessState& state, const std::vector<siginfo_t>& to_process);
   Result<std::vector<MemoryArea>> areas() const;
 
-  const HollowThread* thread_;
+  const std::list<HollowThread>* threads_;
+  const HollowThread* thread_;  // the leading one
   const ForeignMemory* memory_;
   const HomeContents* contents_;
   ForeignRange kept_;  // what was not dropped

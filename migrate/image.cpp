@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <set>
 
 #include "common/process/scratch.h"
 
@@ -36,6 +37,13 @@ bool is_file_range(std::uint64_t offset, std::uint64_t size) {
   return offset % kPageSize == 0 && size <= kUserEnd &&
          offset <= static_cast<std::uint64_t>(INT64_MAX) - size;
 }
+
+bool is_scratch_size(std::uint64_t size) {
+  const std::size_t threads = Scratch::threads_for(size);
+  return threads >= 1 && threads <= kMaxThreads;
+}
+
+bool is_pid(std::int32_t number) { return number > 1 && number <= kMaxPid; }
 
 bool is_clock(std::int64_t ns) { return ns >= 0 && ns <= kMaxClock; }
 
@@ -83,6 +91,8 @@ void write_thread(WireWriter& w, const ThreadState& t) {
   w.record(t.alternate_stack);
   w.text(t.name);
   w.bytes(t.extended_state);
+  w.number(static_cast<std::uint32_t>(t.undelivered.size()));
+  for (const siginfo_t& info : t.undelivered) w.record(info);
 }
 
 ThreadState read_thread(WireReader& r) {
@@ -99,7 +109,22 @@ ThreadState read_thread(WireReader& r) {
   t.name = r.text(64);
   const ByteView state = r.bytes(64 * 1024);
   t.extended_state.assign(state.begin(), state.end());
+  const std::uint32_t signals = r.count(sizeof(siginfo_t));
+  for (std::uint32_t i = 0; i < signals; ++i) t.undelivered.push_back(r.record<siginfo_t>());
   return t;
+}
+
+Status check_threads(const std::vector<ThreadState>& threads) {
+  if (threads.empty()) return refusal("process state: no thread");
+  std::set<std::int32_t> tids;
+  for (const ThreadState& t : threads) {
+    if (!is_pid(t.tid)) return refusal("process state: no such tid can be made");
+    if (!tids.insert(t.tid).second) return refusal("process state: a thread twice");
+    for (const siginfo_t& info : t.undelivered) {
+      if (!is_signal(info.si_signo)) return refusal("process state: no such signal");
+    }
+  }
+  return {};
 }
 
 }  // namespace
@@ -131,7 +156,7 @@ Result<Identity> Identity::decode(ByteView data) {
   i.possible_cpus = r.number<std::uint32_t>();
   i.vdso_digest = r.record<std::array<std::byte, 32>>();
   DROVER_CHECK(r.finish("identity"));
-  if (i.pid <= 1 || i.pid > kMaxPid) return refusal("identity: no such pid can be made");
+  if (!is_pid(i.pid)) return refusal("identity: no such pid can be made");
   return i;
 }
 
@@ -235,7 +260,7 @@ Result<Layout> Layout::decode(ByteView data) {
   Layout l;
   l.scratch = read_range(r);
   l.brk = r.number<std::uint64_t>();
-  if (!r.failed() && (!is_page_range(l.scratch) || l.scratch.size() != Scratch::kSize)) {
+  if (!r.failed() && (!is_page_range(l.scratch) || !is_scratch_size(l.scratch.size()))) {
     return refusal("layout: an impossible scratch");
   }
   const std::uint32_t areas = r.count(16 + 4 + 1 + 4 + 4 + 8);
@@ -278,8 +303,6 @@ Bytes ProcessState::encode() const {
   w.record(actions);
   w.number(static_cast<std::uint32_t>(threads.size()));
   for (const ThreadState& t : threads) write_thread(w, t);
-  w.number(static_cast<std::uint32_t>(undelivered.size()));
-  for (const siginfo_t& info : undelivered) w.record(info);
   w.number(monotonic_ns);
   w.number(boottime_ns);
   return w.take();
@@ -298,15 +321,10 @@ Result<ProcessState> ProcessState::decode(ByteView data) {
   const std::uint32_t threads = r.count(sizeof(Registers));
   if (threads > kMaxThreads) return refusal("process state: too many threads");
   for (std::uint32_t i = 0; i < threads && !r.failed(); ++i) s.threads.push_back(read_thread(r));
-  const std::uint32_t signals = r.count(sizeof(siginfo_t));
-  for (std::uint32_t i = 0; i < signals; ++i) s.undelivered.push_back(r.record<siginfo_t>());
   s.monotonic_ns = r.number<std::int64_t>();
   s.boottime_ns = r.number<std::int64_t>();
   DROVER_CHECK(r.finish("process state"));
-  if (s.threads.empty()) return refusal("process state: no thread");
-  for (const siginfo_t& info : s.undelivered) {
-    if (!is_signal(info.si_signo)) return refusal("process state: no such signal");
-  }
+  DROVER_CHECK(check_threads(s.threads));
   if (!is_clock(s.monotonic_ns) || !is_clock(s.boottime_ns)) {
     return refusal("process state: an impossible time");
   }

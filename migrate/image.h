@@ -147,6 +147,7 @@ struct ThreadState {
   stack_t alternate_stack{};
   std::string name;
   Bytes extended_state;
+  std::vector<siginfo_t> undelivered;  // told to the body's thread, not yet delivered there
 };
 
 struct ProcessState {
@@ -156,9 +157,8 @@ struct ProcessState {
   std::uint64_t extended_permission = 0;  // ARCH_GET_XCOMP_PERM: which large state it may use
   std::uint64_t membarrier = 0;  // registrations, as MEMBARRIER_CMD_GET_REGISTRATIONS gives them
   std::array<KernelSigaction, kSignalCount> actions{};
-  std::vector<ThreadState> threads;
-  std::vector<siginfo_t> undelivered;  // reported to the body, not yet delivered there
-  std::int64_t monotonic_ns = 0;       // the process's own clocks when it was stopped
+  std::vector<ThreadState> threads;  // the leading thread first
+  std::int64_t monotonic_ns = 0;     // the process's own clocks when it was stopped
   std::int64_t boottime_ns = 0;
 
   Bytes encode() const;
@@ -178,7 +178,7 @@ struct HopOrder {
 
 inline constexpr std::size_t kMaxAreas = 1 << 20;
 inline constexpr std::size_t kMaxContents = 1 << 16;
-inline constexpr std::size_t kMaxThreads = 1 << 16;
+inline constexpr std::size_t kMaxThreads = 1 << 12;
 /// The kernel makes a handful of them.
 inline constexpr std::size_t kMaxSpecials = 64;
 /// How far clocks of two nodes may seem apart, in nanoseconds: a process waits until it has the

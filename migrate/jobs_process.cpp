@@ -171,6 +171,7 @@ Status parse_process_stat(std::string_view text, ProcessStatus& process) {
 std::vector<std::string> objections_to_moving(const ProcessStatus& process, bool root_allowed,
                                               bool tracer_is_ours) {
   std::vector<std::string> reasons;
+  if (process.state == 'Z' && process.threads > 1) return {"has lost its first thread"};
   if (process.state == 'Z' || process.state == 'X') return {"has ended"};
   if (process.kernel_thread) return {"is a kernel thread"};
   const uid_t uid = process.uids[0];
@@ -189,9 +190,6 @@ std::vector<std::string> objections_to_moving(const ProcessStatus& process, bool
   if (process.tracer != 0 && !tracer_is_ours)
     reasons.push_back(fmt::format("is traced by process {}", process.tracer));
   if (process.seccomp != 0) reasons.push_back("has a seccomp filter of its own");
-  if (process.threads > 1)
-    reasons.push_back(fmt::format(
-        "has {} threads: moving multi-threaded programs is not yet supported", process.threads));
   if (process.nested) reasons.push_back("runs in a pid namespace of its own");
   return reasons;
 }

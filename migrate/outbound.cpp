@@ -1,6 +1,7 @@
 #include "migrate/outbound.h"
 
 #include <fcntl.h>
+#include <linux/kcmp.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/stat.h>
@@ -15,17 +16,13 @@
 
 #include "common/fault.h"
 #include "common/log.h"
-#include "common/process/continued_call.h"
-#include "common/process/interrupted_sleep.h"
-#include "common/process/short_transfer.h"
-#include "common/process/timed_wait.h"
+#include "common/process/thread_list.h"
 #include "common/sha256.h"
 #include "migrate/body_end.h"
 #include "migrate/content_transfer.h"
 #include "migrate/jobs_process.h"
 #include "migrate/page_stream.h"
 #include "remote-syscall/disturbed_call.h"
-#include "remote-syscall/home_server.h"
 
 namespace drover {
 namespace {
@@ -54,15 +51,6 @@ Result<Identity> identity_of(pid_t pid, const std::string& job, const std::strin
   identity.domain_name = names.domainname;
   identity.possible_cpus = static_cast<std::uint32_t>(sysconf(_SC_NPROCESSORS_CONF));
   return identity;
-}
-
-/// Whether the process is in our time namespace (time_namespaces(7)).
-bool shares_our_clocks(pid_t pid) {
-  struct stat its {
-  }, ours{};
-  const std::string path = "/proc/" + std::to_string(pid) + "/ns/time";
-  return stat(path.c_str(), &its) == 0 && stat("/proc/self/ns/time", &ours) == 0 &&
-         its.st_ino == ours.st_ino && its.st_dev == ours.st_dev;
 }
 
 Error another_program() { return refusal("it has become another program meanwhile: try again"); }
@@ -108,15 +96,6 @@ Status Outbound::open_memory() {
   return {};
 }
 
-// Only now: a traced process would wait for us with every signal that it gets.
-Status Outbound::seize() {
-  auto thread = TracedThread::seize(pid_, PTRACE_O_TRACESYSGOOD);
-  if (!thread && thread.error().code == ESRCH) return refusal("the process has ended");
-  DROVER_TRY(thread_, std::move(thread));
-  seized_ = true;
-  return {};
-}
-
 // While the process still runs: who it is, and the contents of its file mappings.
 Status Outbound::send_in_advance() {
   DROVER_TRY(const auto areas, read_memory_areas(pid_));
@@ -159,128 +138,70 @@ Status Outbound::send_new_contents(const std::vector<MemoryArea>& areas) {
 
 Status Outbound::freeze() {
   frozen_at_ = Clock::now();
-  DROVER_CHECK(seize());
-  DROVER_CHECK(thread_.interrupt());
-  for (std::optional<Stop> met;;) {
-    auto stopped = met ? Result<Stop>(*met) : thread_.wait_for_stop();
-    met.reset();
-    stops_ = stopped.ok();
-    DROVER_TRY(const Stop stop, std::move(stopped));
-    if (stop.gone()) return refusal("the process has ended");
-    frozen_ = true;
-    if (stop.kind == Stop::Kind::kInterrupt) {
-      DROVER_TRY(const bool settled, settle_interrupted_call());
-      if (settled) break;
-      // Let go, it stops at the delivery of the signal that waits.
-      DROVER_TRY(met, thread_.go_on_in_call());
-      frozen_ = met.has_value();
-      continue;
-    }
-    if (stop.kind == Stop::Kind::kGroupStop) return refusal("it is stopped by a signal");
-    // A signal was on its way: the process takes it before it leaves.
-    DROVER_CHECK(thread_.interrupt());
-    DROVER_CHECK(thread_.resume(stop.kind == Stop::Kind::kSignal ? stop.signal : 0));
-    frozen_ = false;
-  }
+  DROVER_CHECK(freeze_threads());
   DROVER_CHECK(check_may_move());
   DROVER_TRY(const auto areas, read_memory_areas(pid_));
   DROVER_CHECK(check_areas_can_move(areas));
   DROVER_TRY(const ForeignRange vdso, find_vdso(areas));
   if (process_->memory.replaced() || vdso != vdso_) return another_program();
   DROVER_CHECK(open_memory());  // the page map may have been another program's
-  DROVER_TRY(state_, capture_thread(thread_, process_->memory, vdso));
+  DROVER_CHECK(capture_threads(vdso));
   DROVER_CHECK(fault_point("deputy.outbound.frozen"));
   return make_scratch();
 }
 
-// migrated has seen no objection, but the process has been running since.
-Status Outbound::check_may_move() const {
-  DROVER_TRY(const ProcessStatus process, read_process(pid_));
-  const auto objections = objections_to_moving(process, root_allowed_, /*tracer_is_ours=*/true);
-  if (!objections.empty()) return refusal("declined: " + objections.front());
+// Only now: a traced process would wait for us with every signal that it gets. Until all are held
+// they may make others.
+Status Outbound::freeze_threads() {
+  for (bool all_held = false; !all_held;) {
+    DROVER_TRY(const auto tids, threads_of(pid_));
+    if (tids.size() > kMaxThreads) return refusal("it has too many threads");
+    all_held = true;
+    for (const pid_t tid : tids) {
+      if (std::ranges::find(threads_, tid, &LeavingThread::tid) != threads_.end()) continue;
+      all_held = false;
+      LeavingThread& thread = threads_.emplace_back(pid_, tid, process_->memory);
+      DROVER_TRY(const bool there, thread.seize());
+      DROVER_TRY(const bool held, there ? thread.freeze() : there);
+      if (held) continue;
+      if (tid == pid_) return refusal("the process has ended");
+      threads_.pop_back();
+    }
+  }
   return {};
 }
 
-// A call that our stop has interrupted must not show it: the kernel restarts most by itself,
-// but some give EINTR for any wake-up. False: a signal is waiting, which is to be taken first.
-Result<bool> Outbound::settle_interrupted_call() {
-  DROVER_TRY(Registers r, thread_.registers());
-  const auto call = static_cast<std::int64_t>(r.orig_rax);
-  const auto result = static_cast<std::int64_t>(r.rax);
-  DROVER_TRY(const bool cut_short, is_cut_short(r, process_->memory));
-  if (call < 0 || (!is_restart(result) && result != -EINTR && !cut_short)) return true;
-  DROVER_TRY(const SignalMask mask, blocked_signals(pid_));
-  DROVER_TRY(const SignalMask pending, pending_signals(pid_));
-  const bool waits = (pending & ~mask) != 0;
-  // But a wait that the kernel would resume from what it keeps could not be moved any more then.
-  if (waits && result != kErestartRestartblock) return false;
-  if (cut_short) {
-    DROVER_CHECK(continue_write(r));
-    return true;
+// migrated has seen no objection, but the process has been running since.
+Status Outbound::check_may_move() const {
+  for (const LeavingThread& thread : threads_) {
+    DROVER_TRY(const ProcessStatus status, read_process(thread.tid()));
+    const auto objections = objections_to_moving(status, root_allowed_, /*tracer_is_ours=*/true);
+    if (!objections.empty()) return refusal("declined: " + objections.front());
+    for (const int shared : {KCMP_FILES, KCMP_FS}) {
+      if (syscall(SYS_kcmp, pid_, thread.tid(), shared, 0, 0) != 0) {
+        return refusal("declined: its threads do not share their files");
+      }
+    }
   }
-  if (call == SYS_restart_syscall && result == kErestartRestartblock) {
-    return refusal("it is in a wait that is being resumed: try again");
-  }
-  DROVER_TRY(const bool sleeps_on, continue_sleep(r));
-  if (sleeps_on) return !waits;
-  const bool begun_anew =
-      (result == kErestartRestartblock && call != SYS_nanosleep && call != SYS_clock_nanosleep) ||
-      (result == -EINTR && is_made_again_after_eintr(static_cast<int>(call)));
-  if (!begun_anew) return !waits;
-  r.rax = static_cast<std::uint64_t>(kErestartnohand);
-  const bool timed = is_timed_wait(r) && shares_our_clocks(pid_);
-  DROVER_TRY(const bool known, timed ? is_continued(r, process_->memory) : false);
-  if (known) {
-    DROVER_TRY(r, rest_of_wait(r));
-  }
-  DROVER_CHECK(thread_.set_registers(r));
-  return !waits;
+  return {};
 }
 
-// When it ends is known since it was away.
-Result<Registers> Outbound::rest_of_wait(const Registers& registers) {
-  timespec now{};
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  DROVER_TRY(Injection injection, Injection::returning(thread_, process_->memory));
-  DROVER_TRY(const Registers rest, continue_timed_wait(registers, {},
-                                                       std::chrono::seconds(now.tv_sec) +
-                                                           std::chrono::nanoseconds(now.tv_nsec),
-                                                       process_->memory, injection));
-  DROVER_CHECK(injection.end());
-  return rest;
-}
-
-Status Outbound::continue_write(const Registers& registers) {
-  if (!transfers_wait(pid_, static_cast<int>(registers.rdi))) return {};
-  DROVER_TRY(Injection injection, Injection::returning(thread_, process_->memory));
-  DROVER_TRY(const Registers rest, continue_short_transfer(registers, process_->memory, injection));
-  DROVER_CHECK(injection.end());
-  return thread_.set_registers(rest);
-}
-
-// The kernel has just written the time left to where the program wants it, if it does.
-Result<bool> Outbound::continue_sleep(const Registers& registers) {
-  const auto sleep = interrupted_sleep(registers);
-  if (!sleep || sleep->left.is_null() || !shares_our_clocks(pid_)) return false;
-  DROVER_TRY(const auto left, process_->memory.read_record<timespec>(sleep->left));
-  timespec now{};
-  clock_gettime(sleep->clock, &now);
-  const auto until = bounded(now) + bounded(left);
-  DROVER_TRY(Injection injection, Injection::returning(thread_, process_->memory));
-  DROVER_TRY(const Registers rest,
-             drover::continue_sleep(registers, *sleep, until, process_->memory, injection));
-  DROVER_CHECK(injection.end());
-  DROVER_CHECK(thread_.set_registers(rest));
-  return true;
+Status Outbound::capture_threads(ForeignRange vdso) {
+  for (const LeavingThread& thread : threads_) {
+    DROVER_TRY(ThreadState state, capture_thread(thread.thread(), process_->memory, vdso));
+    states_.push_back(std::move(state));
+  }
+  return {};
 }
 
 Status Outbound::make_scratch() {
-  DROVER_TRY(Injection injection, Injection::returning(thread_, process_->memory));
+  DROVER_TRY(Injection injection, Injection::returning(leader(), process_->memory));
+  const std::uint64_t size = Scratch::size_for(threads_.size());
   DROVER_TRY(const std::uint64_t start, injection.call("mmap", SYS_mmap,
-                                                       {0, Scratch::kSize, PROT_READ | PROT_WRITE,
+                                                       {0, size, PROT_READ | PROT_WRITE,
                                                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
                                                         static_cast<std::uint64_t>(-1), 0}));
-  scratch_ = Scratch(ForeignAddress(start));
+  scratch_ = Scratch(ForeignAddress(start), threads_.size());
   DROVER_CHECK(scratch_.write_code(process_->memory));
   DROVER_CHECK(injection.call("mprotect", SYS_mprotect, {start, kPageSize, PROT_READ | PROT_EXEC}));
   return injection.end();
@@ -289,16 +210,24 @@ Status Outbound::make_scratch() {
 // Only for as long as it takes: while the image is sent, the process stands where it stood, and
 // were we to die, the kernel itself would see to the call that it is in and to signals that wait.
 Result<ProcessState> Outbound::capture() {
-  DROVER_TRY(Injection injection, Injection::returning(thread_, process_->memory));
-  DROVER_TRY(ProcessState state, capture_process(pid_, injection, process_->memory, scratch_));
-  DROVER_CHECK(complete_thread(injection, process_->memory, scratch_, state_));
-  DROVER_CHECK(injection.end());
-  return state;
+  ProcessState process;
+  {
+    DROVER_TRY(Injection injection, Injection::returning(leader(), process_->memory));
+    DROVER_TRY(process, capture_process(pid_, injection, process_->memory, scratch_));
+    DROVER_CHECK(injection.end());
+  }
+  auto state = states_.begin();
+  for (const LeavingThread& thread : threads_) {
+    DROVER_TRY(Injection injection, Injection::returning(thread.thread(), process_->memory));
+    DROVER_CHECK(complete_thread(injection, process_->memory, scratch_, *state++));
+    DROVER_CHECK(injection.end());
+  }
+  return process;
 }
 
 Status Outbound::send_image() {
   DROVER_TRY(ProcessState state, capture());
-  state.threads.push_back(state_);
+  state.threads = states_;
   process_->actions = state.actions;
   process_->kept_pages = argument_pages(state.memory);
   DROVER_TRY(auto all, read_memory_areas(pid_));
@@ -330,7 +259,7 @@ Status Outbound::agree() {
 // Until the body is known to run, P still has all it had: if something goes wrong, the epoch is
 // over, and P goes on once the body has surely ended.
 Status Outbound::commit() {
-  DROVER_CHECK(thread_.set_options(PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL));
+  DROVER_CHECK(set_options(PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL));
   bool is_over = false;
   const auto committed_at = Clock::now();
   const auto run = [&]() -> Status {
@@ -347,41 +276,54 @@ Status Outbound::commit() {
       log_warn("job {}: the commit failed: waiting for the end of the body", job_);
       end_body(*channel_, committed_at, [] {});
     }
-    DROVER_CHECK(thread_.set_options(PTRACE_O_TRACESYSGOOD));
+    DROVER_CHECK(set_options(PTRACE_O_TRACESYSGOOD));
     return s.error();
   }
   committed_ = true;
   return {};
 }
 
+Status Outbound::set_options(unsigned long options) const {
+  for (const LeavingThread& thread : threads_) DROVER_CHECK(thread.thread().set_options(options));
+  return {};
+}
+
 Status Outbound::hollow_out() {
-  {
-    DROVER_TRY(Injection injection, Injection::trapping(thread_, scratch_));
-    DROVER_CHECK(clear_registrations(injection, state_));
-    DROVER_CHECK(drop_memory(injection, pid_, scratch_, process_->kept_pages));
+  auto state = states_.begin();
+  for (const LeavingThread& thread : threads_) {
+    DROVER_TRY(Injection injection, Injection::trapping(thread.thread(), scratch_));
+    DROVER_CHECK(clear_registrations(injection, *state++));
     DROVER_CHECK(injection.end());
   }
+  DROVER_TRY(Injection injection, Injection::trapping(leader(), scratch_));
+  DROVER_CHECK(drop_memory(injection, pid_, scratch_, process_->kept_pages));
+  DROVER_CHECK(injection.end());
   DROVER_CHECK(fault_point("deputy.outbound.memory-dropped"));
-  process_->thread.emplace(thread_, process_->memory, scratch_, state_.registers);
-  process_->in_call = is_in_forwarded_call(state_.registers, pid_);
+  std::size_t number = 0;
+  for (const LeavingThread& thread : threads_) {
+    const Registers& registers = states_[number].registers;
+    process_->threads.emplace_back(thread.thread(), process_->memory, scratch_.of_thread(number++),
+                                   registers);
+    if (is_in_forwarded_call(registers, pid_)) process_->in_calls.push_back(thread.tid());
+  }
   return {};
 }
 
 void Outbound::undo() {
-  if (!seized_ || !stops_) return;  // our own end lets go of it
-  if (!frozen_) {
-    if (!thread_.interrupt()) return;
-    const auto stop = thread_.wait_for_stop();
-    if (!stop || stop->gone()) return;
+  Status outcome;
+  const bool has_scratch = scratch_.exists();
+  if (const auto held = has_scratch ? threads_.front().hold() : Result<bool>(false);
+      held && *held) {
+    const ThreadState& state = states_.front();
+    outcome = remove_scratch(leader(), process_->memory, scratch_);
+    if (outcome) outcome = leader().set_registers(state.registers);
+    if (outcome) outcome = leader().set_signal_mask(state.mask);
   }
-  Status status;
-  if (scratch_.exists()) {
-    status = remove_scratch(thread_, process_->memory, scratch_);
-    if (status) status = thread_.set_registers(state_.registers);
-    if (status) status = thread_.set_signal_mask(state_.mask);
+  for (LeavingThread& thread : threads_) {
+    const Status let_go = thread.let_go();
+    if (!let_go) outcome = let_go;
   }
-  if (status) status = thread_.detach_in_call();
-  if (!status) log_error("job {}: undoing a move: {}", job_, status.error().message());
+  if (!outcome) log_error("job {}: undoing a move: {}", job_, outcome.error().message());
 }
 
 }  // namespace drover

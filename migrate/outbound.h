@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <list>
 #include <memory>
 #include <optional>
 
@@ -9,6 +10,7 @@
 #include "common/secure_channel.h"
 #include "migrate/capture.h"
 #include "migrate/hollow_process.h"
+#include "migrate/leaving_thread.h"
 
 namespace drover {
 
@@ -19,9 +21,9 @@ struct AwayProcess {
   std::optional<PageMap> pages;
   HomeContents contents;
   std::array<KernelSigaction, kSignalCount> actions{};
-  ForeignRange kept_pages;  ///< of memory that is not dropped
-  std::optional<HollowThread> thread;
-  bool in_call = false;  ///< when it left
+  ForeignRange kept_pages;          ///< of memory that is not dropped
+  std::list<HollowThread> threads;  ///< the leading one first
+  std::vector<pid_t> in_calls;      ///< those that were when they left
 };
 
 struct MoveFigures {
@@ -47,14 +49,11 @@ class Outbound {
  private:
   Status open_memory();
   bool is_another_program() const;
-  Status seize();
   Status send_in_advance();
   Status freeze();
+  Status freeze_threads();
   Status check_may_move() const;
-  Result<bool> settle_interrupted_call();
-  Status continue_write(const Registers& registers);
-  Result<bool> continue_sleep(const Registers& registers);
-  Result<Registers> rest_of_wait(const Registers& registers);
+  Status capture_threads(ForeignRange vdso);
   Status make_scratch();
   Result<ProcessState> capture();
   Status send_image();
@@ -63,6 +62,8 @@ class Outbound {
   Status hollow_out();
   Status send_new_contents(const std::vector<MemoryArea>& areas);
   void undo();
+  Status set_options(unsigned long options) const;
+  const TracedThread& leader() const { return threads_.front().thread(); }
 
   pid_t pid_;
   std::string job_;
@@ -70,15 +71,12 @@ class Outbound {
   bool root_allowed_;
   SecureChannel* channel_;
   std::unique_ptr<AwayProcess> process_;
-  ForeignRange vdso_;  // of the program that the move has begun with
-  TracedThread thread_;
-  ThreadState state_;
+  ForeignRange vdso_;                 // of the program that the move has begun with
+  std::list<LeavingThread> threads_;  // the leading one first
+  std::vector<ThreadState> states_;   // in the same order
   Scratch scratch_;
   MoveFigures figures_;
   std::chrono::steady_clock::time_point frozen_at_;
-  bool seized_ = false;
-  bool frozen_ = false;
-  bool stops_ = true;
   bool committed_ = false;
 };
 

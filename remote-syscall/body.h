@@ -2,7 +2,7 @@
 #pragma once
 
 #include <array>
-#include <map>
+#include <list>
 
 #include "common/owned_fd.h"
 #include "common/process/foreign_memory.h"
@@ -13,18 +13,27 @@
 
 namespace drover {
 
-struct Body {
-  pid_t pid = -1;             ///< as the guest sees it
-  std::int32_t home_pid = 0;  ///< as it sees itself, and P's
+struct BodyThread {
+  pid_t tid = -1;             ///< as the guest sees it
+  std::int32_t home_tid = 0;  ///< as it sees itself, and that of P's thread
   TracedThread thread;
+  std::uint64_t clear_child_tid = 0;
+  SignalMask declared_mask = 0;  ///< what P was last told
+};
+
+struct Body {
+  pid_t pid = -1;                 ///< as the guest sees it
+  std::int32_t home_pid = 0;      ///< as it sees itself, and P's
+  std::list<BodyThread> threads;  ///< the leading thread first
   ForeignMemory memory;
   std::optional<PageMap> pages;
   Scratch scratch;
   OwnedFd pidfd;
   OwnedFd listener;  ///< of its seccomp filter
   std::array<KernelSigaction, kSignalCount> actions{};
-  std::uint64_t clear_child_tid = 0;
-  SignalMask declared_mask = 0;  ///< what P was last told
+
+  BodyThread& leader() { return threads.front(); }
+  const BodyThread& leader() const { return threads.front(); }
 };
 
 }  // namespace drover

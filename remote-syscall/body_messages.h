@@ -104,6 +104,7 @@ constexpr bool is_signal(int number) { return number >= 1 && number <= kSignalCo
 
 struct ActionMessage {
   std::int32_t signal = 0;
+  std::int32_t tid = 0;  ///< the thread that has changed it
   KernelSigaction action;
 
   static Result<ActionMessage> decode(ByteView data);
@@ -113,6 +114,11 @@ struct MaskMessage {
   std::int32_t tid = 0;
   std::uint32_t wants_answer = 0;  ///< kMaskSet, once what it unblocks has been told
   SignalMask mask = 0;
+};
+
+/// kMaskSet.
+struct MaskSet {
+  std::int32_t tid = 0;
 };
 
 struct SignalMessage {

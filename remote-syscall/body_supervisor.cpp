@@ -1,58 +1,49 @@
 #include "remote-syscall/body_supervisor.h"
 
-#include <linux/audit.h>
 #include <sys/ioctl.h>
-#include <sys/syscall.h>
 
-#include "common/log.h"
-#include "common/process/short_transfer.h"
-#include "remote-syscall/disturbed_call.h"
-#include "remote-syscall/home_server.h"
+#include <algorithm>
+
+#include "common/process/queued_signal.h"
 
 namespace drover {
-namespace {
 
-using Clock = std::chrono::steady_clock;
-
-/// Calls of the class kBody whose answer is P's.
-bool answered_by_p(int number) {
-  return number == SYS_kill || number == SYS_tkill || number == SYS_tgkill ||
-         number == SYS_sched_getaffinity;
+BodySupervisor::BodySupervisor(Body& body, SecureChannel& channel)
+    : body_(&body), channel_(&channel) {
+  for (BodyThread& thread : body.threads) threads_.emplace_back(body, thread, channel);
 }
 
-class BodyReader final : public MemoryReader {
- public:
-  explicit BodyReader(const ForeignMemory& memory) : memory_(memory) {}
-  Result<std::size_t> read(ForeignAddress from, std::span<std::byte> into) override {
-    return memory_.read_as_process(from, into);
+Result<ThreadSupervisor*> BodySupervisor::thread(std::int32_t home_tid) {
+  for (ThreadSupervisor& thread : threads_) {
+    if (thread.thread().home_tid == home_tid) return &thread;
   }
-
- private:
-  const ForeignMemory& memory_;
-};
-
-class BodyWriter final : public MemoryWriter {
- public:
-  explicit BodyWriter(const ForeignMemory& memory) : memory_(memory) {}
-  Status write(ForeignAddress to, ByteView data) override {
-    if (memory_.write_as_process(to, data)) return {};
-    return Error{EFAULT, "write into the caller's memory"};
-  }
-
- private:
-  const ForeignMemory& memory_;
-};
-
-}  // namespace
+  return refusal("home speaks of thread " + std::to_string(home_tid) + ", which there is not");
+}
 
 Status BodySupervisor::run() {
-  DROVER_TRY(const Registers r, body_->thread.registers());
-  const bool in_call = is_in_forwarded_call(r, body_->home_pid);
-  in_call_with(in_call ? static_cast<std::int64_t>(r.rax) : 0);
-  // Before it runs: what they interrupt is the call that it was stopped in.
-  DROVER_CHECK(queue_arrived());
-  frozen_ = false;
-  return body_->thread.resume();
+  for (ThreadSupervisor& thread : threads_) {
+    if (thread.frozen()) DROVER_CHECK(thread.run());
+  }
+  return {};
+}
+
+Status BodySupervisor::freeze() {
+  constexpr std::chrono::seconds kPatience{10};
+  while (awaits_home() && !ended()) {
+    DROVER_TRY(const Frame frame, channel_->receive_within(kPatience));
+    DROVER_CHECK(on_frame(frame));
+  }
+  if (exiting()) return {};
+  for (ThreadSupervisor& thread : threads_) {
+    if (ended()) return {};
+    DROVER_CHECK(thread.freeze());
+  }
+  forget_ended();
+  return {};
+}
+
+bool BodySupervisor::awaits_home() const {
+  return std::ranges::any_of(threads_, &ThreadSupervisor::awaits_home);
 }
 
 Status BodySupervisor::on_notification() {
@@ -61,287 +52,94 @@ Status BodySupervisor::on_notification() {
     if (errno == ENOENT || errno == EINTR || errno == EAGAIN) return {};
     return errno_error("receive a system call of the body");
   }
-  return dispatch(notification);
-}
-
-Status BodySupervisor::dispatch(const seccomp_notif& notification) {
-  const int number = notification.data.nr;
-  constexpr int kX32Bit = 0x40000000;
-  call_.notification = notification.id;
-  // A signal that was sent before the call is taken before it: the call begins after that.
-  DROVER_TRY(const bool signal_first, signal_waits_in_body());
-  if (signal_first) return answer(notification.id, if_signalled_);
-  if (notification.data.arch != AUDIT_ARCH_X86_64 || (number & kX32Bit) != 0) {
-    return need_home(number);
-  }
-  CallArguments arguments;
-  std::copy(std::begin(notification.data.args), std::end(notification.data.args),
-            arguments.begin());
-  // The rest of a sleep waits in P; that of a wait for a futex in the body itself.
-  if (number == SYS_restart_syscall && !sleeps_at_home_) return let_through(notification.id);
-  switch (classify_call(number, arguments, body_->home_pid)) {
-    case CallClass::kForwarded:
-      return forward(notification);
-    case CallClass::kBoth:
-    case CallClass::kBody:
-      return mediate(notification);
-    case CallClass::kExit: {
-      ExitMessage message;
-      message.tid = body_->home_pid;
-      message.status = static_cast<std::int32_t>(arguments[0]);
-      message.whole_process = number == SYS_exit_group ? 1 : 0;
-      exiting_ = true;
-      return channel_->send(type(FrameType::kExit), encode_record(message));
+  for (ThreadSupervisor& thread : threads_) {
+    if (thread.thread().tid == static_cast<pid_t>(notification.pid)) {
+      return thread.dispatch(notification);
     }
-    case CallClass::kLocal:
-      return let_through(notification.id);
-    case CallClass::kServed:
-    case CallClass::kComeHome:
-      return need_home(number);
   }
-  return need_home(number);
+  return {};  // it has been killed meanwhile
 }
 
-Status BodySupervisor::forward(const seccomp_notif& notification) {
-  CallArguments arguments;
-  std::copy(std::begin(notification.data.args), std::end(notification.data.args),
-            arguments.begin());
-  BodyReader reader(body_->memory);
-  call_.request.clear();
-  if (auto s = marshal_call(notification.data.nr, arguments, reader, call_.request); !s) {
-    if (s.error().code != 0) return s.error();
-    return need_home(notification.data.nr);
+Status BodySupervisor::look() {
+  for (ThreadSupervisor& thread : threads_) {
+    if (ended()) return {};
+    DROVER_CHECK(thread.look());
   }
-  return send_call();
-}
-
-Status BodySupervisor::send_call() {
-  call_.active = true;
-  call_.sent = Clock::now();
-  ++call_.sequence;
-  WireWriter head;
-  head.number(body_->home_pid);
-  head.number(call_.sequence);
-  head.number(signals_seen_);
-  head.number<std::uint8_t>(if_signalled_ != kErestartnointr ? 1 : 0);
-  call_.request.encode_head(head);
-  return channel_->send(type(FrameType::kCall), head.data(), call_.request.data);
-}
-
-Status BodySupervisor::mediate(const seccomp_notif& notification) {
-  switch (notification.data.nr) {
-    case SYS_rt_sigprocmask:
-      DROVER_CHECK(mirror_mask(notification));
-      return await_mask_or_let_through(notification.id);
-    case SYS_rt_sigreturn:
-      DROVER_CHECK(mirror_sigreturn());
-      return await_mask_or_let_through(notification.id);
-    case SYS_rt_sigaction:
-      DROVER_CHECK(mirror_action(notification));
-      break;
-    case SYS_set_tid_address:
-      body_->clear_child_tid = notification.data.args[0];
-      break;
-    default:
-      if (answered_by_p(notification.data.nr)) return forward(notification);
-      return need_home(notification.data.nr);
-  }
-  return let_through(notification.id);
-}
-
-Status BodySupervisor::need_home(int call) {
-  NeedHome message;
-  message.tid = body_->home_pid;
-  message.call = call;
-  // Stopped first, then answered: it gets no further than the call, which starts anew at home.
-  DROVER_CHECK(body_->thread.interrupt());
-  DROVER_CHECK(answer(call_.notification, if_signalled_));
-  DROVER_CHECK(wait_frozen());
-  if (ended_) return {};
-  return channel_->send(type(FrameType::kNeedHome), encode_record(message));
-}
-
-Status BodySupervisor::answer(std::uint64_t id, std::int64_t result) {
-  seccomp_notif_resp response{};
-  response.id = id;
-  if (result < 0 && result >= -4095) {
-    response.error = static_cast<std::int32_t>(result);
-  } else {
-    response.val = result;
-  }
-  if (ioctl(body_->listener.get(), SECCOMP_IOCTL_NOTIF_SEND, &response) != 0 && errno != ENOENT) {
-    return errno_error("answer a system call of the body");
-  }
+  forget_ended();
   return {};
 }
 
-Status BodySupervisor::let_through(std::uint64_t id) {
-  seccomp_notif_resp response{};
-  response.id = id;
-  response.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
-  if (ioctl(body_->listener.get(), SECCOMP_IOCTL_NOTIF_SEND, &response) != 0 && errno != ENOENT) {
-    return errno_error("let a system call of the body through");
+// Those that have left. If one has died, so has the body.
+void BodySupervisor::forget_ended() {
+  if (ended()) return;
+  for (auto thread = threads_.begin(); thread != threads_.end();) {
+    if (!thread->ended()) {
+      ++thread;
+      continue;
+    }
+    const pid_t tid = thread->thread().tid;
+    thread = threads_.erase(thread);
+    body_->threads.remove_if([&](const BodyThread& other) { return other.tid == tid; });
   }
-  return {};
-}
-
-Status BodySupervisor::await_mask_or_let_through(std::uint64_t id) {
-  return awaits_mask_ ? Status{} : let_through(id);
 }
 
 Status BodySupervisor::on_frame(const Frame& frame) {
   switch (static_cast<FrameType>(frame.type)) {
     case FrameType::kHeartbeat:
       return {};
-    case FrameType::kReply:
-      return on_reply(frame.payload);
-    case FrameType::kMaskSet:
-      return on_mask_set();
+    case FrameType::kReply: {
+      WireReader r(frame.payload);
+      DROVER_TRY(const OutcomeHead head, OutcomeHead::decode(r));
+      DROVER_TRY(ThreadSupervisor* const caller, thread(head.tid));
+      return caller->on_reply(frame.payload);
+    }
+    case FrameType::kMaskSet: {
+      DROVER_TRY(const auto message, decode_record<MaskSet>(frame.payload, "mask set"));
+      DROVER_TRY(ThreadSupervisor* const changed, thread(message.tid));
+      return changed->on_mask_set();
+    }
     case FrameType::kSignal: {
       DROVER_TRY(const auto message, SignalMessage::decode(frame.payload));
-      ++signals_seen_;
-      if (call_.active || awaits_mask_ || frozen_) {
-        arrived_.push_back(message.info);
-        return {};
-      }
-      return queue_signal(message.info);
+      return on_signal(message);
     }
     default:
       return refusal("unexpected message " + std::to_string(frame.type) + " from home");
   }
 }
 
-Status BodySupervisor::on_reply(ByteView payload) {
-  WireReader r(payload);
-  DROVER_TRY(const OutcomeHead head, OutcomeHead::decode(r));
-  CallReply reply;
-  DROVER_CHECK(reply.decode(r));
-  if (!call_.active || head.sequence != call_.sequence) return refusal("a reply to no call");
+// A thread that has ended meanwhile cannot take one of the process's: home gives it to another.
+Status BodySupervisor::on_signal(const SignalMessage& message) {
+  const auto told = thread(message.tid);
+  if (told && !(*told)->leaving()) return (*told)->on_signal(message.info);
+  if (is_for_thread(message.info)) return {};
+  SignalMessage back = message;
+  back.tid = body_->home_pid;
+  return channel_->send(type(FrameType::kSignal), encode_record(back));
+}
 
-  std::int64_t result = reply.result;
-  if (result == kErestartnointr) result = if_signalled_;
-  if (head.end != CallEnd::kGoHome) {
-    BodyWriter writer(body_->memory);
-    if (auto s = apply_reply(call_.request, reply, writer); !s) {
-      if (s.error().code != EFAULT) return s.error();
-      result = -EFAULT;
-    }
+bool BodySupervisor::frozen() const {
+  return std::ranges::all_of(threads_, &ThreadSupervisor::frozen);
+}
+bool BodySupervisor::ended() const {
+  return std::ranges::any_of(threads_, &ThreadSupervisor::died);
+}
+bool BodySupervisor::exiting() const {
+  return std::ranges::any_of(threads_, &ThreadSupervisor::exiting);
+}
+
+SignalsOfThreads BodySupervisor::undelivered() const {
+  SignalsOfThreads all;
+  for (const ThreadSupervisor& thread : threads_) {
+    all[thread.thread().home_tid] = thread.undelivered();
   }
-  call_.active = false;
-  if (head.end == CallEnd::kGoHome) return need_home(call_.request.number);
-  in_call_with(result);
-  switch (head.end) {
-    case CallEnd::kHeld:
-      return hold(result);
-    case CallEnd::kDisturbed:
-      return go_on(result);
-    case CallEnd::kInterrupted:
-      return interrupted(result);
-    case CallEnd::kDone:
-    case CallEnd::kGoHome:
-      break;
+  return all;
+}
+
+void BodySupervisor::adopt(const SignalsOfThreads& signals) {
+  for (ThreadSupervisor& thread : threads_) {
+    const auto found = signals.find(thread.thread().home_tid);
+    if (found != signals.end()) thread.adopt(found->second);
   }
-  // Whether it is what the signals ended it with depends on whether the program gets them now.
-  if (!arrived_.empty() && (result == -EINTR || transferred_a_part(result))) {
-    return interrupted(result);
-  }
-  DROVER_CHECK(queue_arrived());
-  return answer(call_.notification, result);
-}
-
-bool BodySupervisor::transferred_a_part(std::int64_t result) const {
-  const CallRequest& request = call_.request;
-  return result > 0 && request.number != SYS_recvfrom &&
-         may_be_cut_short(request.number, request.arguments[3]);
-}
-
-// Stopped at the end of its call, which it goes on with when it runs again.
-Status BodySupervisor::hold(std::int64_t result) {
-  DROVER_CHECK(body_->thread.interrupt());
-  in_call_with(result);
-  DROVER_CHECK(answer(call_.notification, result));
-  DROVER_CHECK(wait_frozen());
-  if (ended_) return {};
-  // Without help it is made again, longer than it would have been, or shows as a short write: no
-  // reason to lose the process.
-  const Status continued = continue_disturbed_call(*body_, Clock::now() - call_.sent);
-  if (!continued) log_warn("a disturbed call: {}", continued.error().message());
-  return {};
-}
-
-Status BodySupervisor::go_on(std::int64_t result) {
-  DROVER_CHECK(hold(result));
-  return ended_ ? Status{} : run();
-}
-
-Status BodySupervisor::look() {
-  if (frozen_ || ended_) return {};
-  DROVER_TRY(const std::optional<Stop> stop, body_->thread.poll());
-  return stop ? on_stop(*stop) : Status{};
-}
-
-Status BodySupervisor::gone(const Stop& stop) {
-  ended_ = true;
-  FatalMessage message;
-  message.tid = body_->home_pid;
-  message.info.si_signo = stop.kind == Stop::Kind::kKilled ? stop.signal : SIGKILL;
-  return channel_->send(type(FrameType::kFatal), encode_record(message));
-}
-
-Status BodySupervisor::on_stop(const Stop& stop) {
-  if (stop.gone()) return gone(stop);
-  if (stop.kind == Stop::Kind::kSignal) return on_signal_stop(stop.signal);
-  return body_->thread.resume();
-}
-
-Status BodySupervisor::freeze() {
-  while ((call_.active || awaits_mask_) && !frozen_ && !ended_) {
-    DROVER_TRY(const Frame frame, channel_->receive_within(std::chrono::seconds(10)));
-    DROVER_CHECK(on_frame(frame));
-  }
-  if (frozen_ || ended_ || exiting_) return {};
-  DROVER_CHECK(body_->thread.interrupt());
-  DROVER_CHECK(wait_frozen());
-  return ended_ ? Status{} : forget_vanished();
-}
-
-Status BodySupervisor::wait_frozen() {
-  for (;;) {
-    DROVER_TRY(const Stop stop, body_->thread.wait_for_stop());
-    if (stop.gone()) return gone(stop);
-    if (stop.kind == Stop::Kind::kInterrupt) break;
-    DROVER_CHECK(on_stop(stop));
-    if (frozen_) break;  // a fault: it stays where it is
-  }
-  frozen_ = true;
-  return restart_unseen_call();
-}
-
-// From now on the body is in a call that has come to `result`, and goes on with it if that is a
-// restart code: not a new call, so a signal that comes before home executes it again ends it as
-// that code says.
-void BodySupervisor::in_call_with(std::int64_t result) {
-  sleeps_at_home_ = result == kErestartRestartblock;
-  if_signalled_ = sleeps_at_home_ ? kErestartnohand : is_restart(result) ? result : kErestartnointr;
-}
-
-// A call that was stopped before we took it up has not started at home, whatever it is: a new one
-// is started again and never seen to be interrupted.
-Status BodySupervisor::restart_unseen_call() {
-  DROVER_TRY(Registers r, body_->thread.registers());
-  const auto number = static_cast<std::int64_t>(r.orig_rax);
-  if (static_cast<std::int64_t>(r.rax) == kErestartRestartblock && number == SYS_futex && frozen_) {
-    // What is left of the wait is known to this kernel alone: it is begun anew.
-    r.rax = static_cast<std::uint64_t>(kErestartnohand);
-    return body_->thread.set_registers(r);
-  }
-  if (static_cast<std::int64_t>(r.rax) != kErestartsys || number < 0) return {};
-  const CallArguments arguments{r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9};
-  if (classify_call(static_cast<int>(number), arguments, body_->home_pid) == CallClass::kLocal) {
-    return {};
-  }
-  r.rax = static_cast<std::uint64_t>(if_signalled_);
-  return body_->thread.set_registers(r);
 }
 
 }  // namespace drover

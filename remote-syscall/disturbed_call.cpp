@@ -48,12 +48,12 @@ bool is_in_forwarded_call(const Registers& r, std::int32_t pid) {
          classify_call(static_cast<int>(r.orig_rax), arguments, pid) != CallClass::kLocal;
 }
 
-Status continue_disturbed_call(const Body& body, nanoseconds so_far) {
-  DROVER_TRY(const Registers r, body.thread.registers());
-  DROVER_TRY(Injection injection, Injection::trapping(body.thread, body.scratch));
+Status continue_disturbed_call(const Body& body, const TracedThread& thread, nanoseconds so_far) {
+  DROVER_TRY(const Registers r, thread.registers());
+  DROVER_TRY(Injection injection, Injection::trapping(thread, body.scratch));
   DROVER_TRY(const auto rest, rest_of_call(body, r, so_far, injection));
   DROVER_CHECK(injection.end());
-  return rest ? body.thread.set_registers(*rest) : Status{};
+  return rest ? thread.set_registers(*rest) : Status{};
 }
 
 }  // namespace drover

@@ -112,8 +112,8 @@ Result<bool> HollowThread::take_waiting_signal() {
 }
 
 Result<bool> HollowThread::signal_waits() const {
-  DROVER_TRY(const SignalMask mask, blocked_signals(memory_->pid()));
-  DROVER_TRY(const SignalMask pending, pending_signals(memory_->pid()));
+  DROVER_TRY(const SignalMask mask, blocked_signals(tid()));
+  DROVER_TRY(const SignalMask pending, pending_signals(tid()));
   return (pending & ~mask) != 0;
 }
 
@@ -197,31 +197,31 @@ Status HollowThread::cancel() {
   return to_pause_loop();
 }
 
-Status HollowThread::die(int signal) {
+Status HollowThread::begin_to_die(int signal) {
   if (signal == SIGKILL) {
     kill(memory_->pid(), SIGKILL);
-  } else {
-    if (!at_signal_) {
-      // The end of an injected call is the delivery of a signal: of whichever we say.
-      DROVER_TRY(Injection injection, Injection::trapping(thread_, scratch_));
-      DROVER_CHECK(memory_->write_record(scratch_.data(), std::array<std::uint64_t, 4>{}));
-      DROVER_CHECK(injection.call(
-          "rt_sigaction", SYS_rt_sigaction,
-          {static_cast<std::uint64_t>(signal), scratch_.data().value(), 0, sizeof(SignalMask)}));
-      DROVER_CHECK(injection.end());
-    }
-    DROVER_CHECK(thread_.set_signal_mask(0));
-    DROVER_CHECK(thread_.resume(signal));
+    return {};
   }
-  return await_end();
+  if (!at_signal_) {
+    // The end of an injected call is the delivery of a signal: of whichever we say.
+    DROVER_TRY(Injection injection, Injection::trapping(thread_, scratch_));
+    DROVER_CHECK(memory_->write_record(scratch_.data(), std::array<std::uint64_t, 4>{}));
+    DROVER_CHECK(injection.call(
+        "rt_sigaction", SYS_rt_sigaction,
+        {static_cast<std::uint64_t>(signal), scratch_.data().value(), 0, sizeof(SignalMask)}));
+    DROVER_CHECK(injection.end());
+  }
+  DROVER_CHECK(thread_.set_signal_mask(0));
+  return thread_.resume(signal);
 }
 
 Status HollowThread::await_end() {
   constexpr std::chrono::seconds kEndPatience{8};
+  if (state_ == State::kGone) return {};
   for (;;) {
     DROVER_TRY(const std::optional<Stop> stop, thread_.wait_within(kEndPatience));
     if (!stop) {
-      return refusal("process " + std::to_string(memory_->pid()) +
+      return refusal("process " + std::to_string(tid()) +
                      " does not end: it is in a wait that nothing interrupts");
     }
     if (stop->gone()) return handle(*stop);

@@ -71,9 +71,11 @@ class HollowThread {
   Status go_on();
   /// Gives up the call that the signal interrupted.
   Status cancel();
-  /// Lets the signal that it is stopped at kill it. An error if it does not end in time: it may
-  /// still.
-  Status die(int signal);
+  /// Lets a signal kill the process: the one that the thread is stopped at, or any.
+  Status begin_to_die(int signal);
+  /// Waits for the thread's end. An error if it does not come in time: it may still. The leading
+  /// thread's is told only when all others have been waited for.
+  Status await_end();
 
   /// How it ended, once it is gone.
   int wait_status() const { return wait_status_; }
@@ -84,7 +86,6 @@ class HollowThread {
   Result<bool> signal_waits() const;
   Result<bool> interrupt();
   Result<bool> take_waiting_signal();
-  Status await_end();
   Status to_pause_loop();
 
   TracedThread thread_;

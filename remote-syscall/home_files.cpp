@@ -140,6 +140,20 @@ bool HomeFiles::is_still(int fd, const OwnedFd& duplicate) const {
   return syscall(SYS_kcmp, pid_, getpid(), KCMP_FILE, fd, duplicate.get()) == 0;
 }
 
+bool HomeFiles::is_changed_by(const CallRequest& request) {
+  switch (request.number) {
+    case SYS_close:
+    case SYS_dup2:
+    case SYS_dup3:
+    case SYS_close_range:
+      return true;
+    case SYS_fcntl:
+      return request.arguments[1] == F_SETFL;
+    default:
+      return false;
+  }
+}
+
 void HomeFiles::before_in_p(const CallRequest& request) {
   const auto& a = request.arguments;
   switch (request.number) {

@@ -13,7 +13,7 @@ namespace drover {
 
 class HomeFiles {
  public:
-  /// Of a process of one thread, which we trace.
+  /// Of a process that we trace, whose threads share their descriptors.
   explicit HomeFiles(pid_t pid);
 
   /// Executes a call, if it is read, pread64, lseek or fstat of a regular file of a local file
@@ -27,6 +27,8 @@ class HomeFiles {
   /// because they would keep locks and the ban on executing a file that is being written.
   void before_in_p(const CallRequest& request);
   void forget_all() { files_.clear(); }
+  /// Whether it closes or replaces any. Until such a call is over, none may be executed by us.
+  static bool is_changed_by(const CallRequest& request);
 
  private:
   struct File {

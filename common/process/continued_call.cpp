@@ -4,7 +4,9 @@
 #include <sys/syscall.h>
 
 #include <algorithm>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "common/process/memory_map.h"
 
@@ -14,25 +16,45 @@ namespace {
 // A page that says what this is, then those for the calls.
 constexpr std::uint64_t kCallPages = 128;
 constexpr std::uint64_t kSize = (1 + kCallPages) * kPageSize;
+// A process may have had many threads: their pages are not given back.
+constexpr std::size_t kMostMappings = 1024;
+constexpr std::size_t kPagesOfThread = 32;
 constexpr std::array<char, 16> kMagic = {'d', 'r', 'o', 'v', 'e', 'r', ' ', 'c',
-                                         'a', 'l', 'l', 's', ' ', 'v', '1', 0};
+                                         'a', 'l', 'l', 's', ' ', 'v', '2', 0};
+
+/// Whose a page is, what the stack pointer was in the call that it was last given to, and the how
+/// manyeth call in this mapping that was; 0: nobody's.
+struct Use {
+  std::uint64_t thread = 0;
+  std::uint64_t stack = 0;
+  std::uint64_t sequence = 0;
+};
 struct Head {
   std::array<char, 16> magic = kMagic;
   std::uint64_t used = 0;  // calls continued so far
+  std::array<Use, kCallPages> pages{};
 };
+static_assert(sizeof(Head) <= kPageSize);
 
-Result<ForeignAddress> find_mapping(const ForeignMemory& memory) {
+constexpr ForeignRange range_of(ForeignAddress mapping) { return {mapping, mapping + kSize}; }
+
+Result<std::vector<ForeignAddress>> find_mappings(const ForeignMemory& memory) {
   DROVER_TRY(const std::string maps,
              read_proc_file("/proc/" + std::to_string(memory.pid()) + "/maps"));
   DROVER_TRY(const auto areas, parse_maps(maps));
+  std::vector<ForeignAddress> found;
   for (const MemoryArea& area : areas) {
-    const bool ours = area.anonymous() && area.protection == (PROT_READ | PROT_EXEC) &&
-                      area.range.size() == kSize;
-    if (!ours) continue;
-    const auto head = memory.read_record<Head>(area.range.start);
-    if (head && head->magic == kMagic) return area.range.start;
+    // The kernel makes one of those that lie side by side.
+    const bool like_ours = area.anonymous() && area.protection == (PROT_READ | PROT_EXEC) &&
+                           area.range.size() % kSize == 0;
+    if (!like_ours) continue;
+    for (ForeignAddress at = area.range.start; at < area.range.end; at = at + kSize) {
+      const auto magic = memory.read_record<std::array<char, 16>>(at);
+      if (!magic || *magic != kMagic) break;
+      found.push_back(at);
+    }
   }
-  return ForeignAddress();
+  return found;
 }
 
 Result<ForeignAddress> make_mapping(const ForeignMemory& memory, Injection& injection) {
@@ -45,23 +67,47 @@ Result<ForeignAddress> make_mapping(const ForeignMemory& memory, Injection& inje
   return ForeignAddress(start);
 }
 
-constexpr ForeignRange range_of(ForeignAddress mapping) { return {mapping, mapping + kSize}; }
+/// The page in this mapping for a call: that of one of the same thread with the same stack pointer,
+/// which is surely over; or one of nobody's until the thread has all that it may have, then the one
+/// that it has used the longest time ago.
+std::optional<std::size_t> choose_page(const Head& head, const Registers& registers) {
+  std::optional<std::size_t> oldest, unused;
+  std::size_t own = 0;
+  for (std::size_t i = 0; i < kCallPages; ++i) {
+    const Use& use = head.pages[i];
+    if (use.sequence == 0) {
+      if (!unused) unused = i;
+    } else if (use.thread == registers.fs_base) {
+      if (use.stack == registers.rsp) return i;
+      ++own;
+      if (!oldest || use.sequence < head.pages[*oldest].sequence) oldest = i;
+    }
+  }
+  return own < kPagesOfThread && unused ? unused : own >= kPagesOfThread ? oldest : std::nullopt;
+}
 
 }  // namespace
 
 Result<ContinuationPage> continuation_page(const Registers& registers, const ForeignMemory& memory,
                                            Injection& injection) {
-  DROVER_TRY(ForeignAddress mapping, find_mapping(memory));
-  if (mapping.is_null()) {
-    DROVER_TRY(mapping, make_mapping(memory, injection));
-  }
+  DROVER_TRY(std::vector<ForeignAddress> mappings, find_mappings(memory));
   const ForeignAddress at(registers.rip);
-  if (range_of(mapping).contains(at)) return ContinuationPage{at - at.value() % kPageSize, true};
-  DROVER_TRY(Head head, memory.read_record<Head>(mapping));
-  const ForeignAddress page = mapping + (1 + head.used % kCallPages) * kPageSize;
-  ++head.used;
-  DROVER_CHECK(memory.write_record(mapping, head));
-  return ContinuationPage{page, false};
+  for (const ForeignAddress mapping : mappings) {
+    if (range_of(mapping).contains(at)) return ContinuationPage{at - at.value() % kPageSize, true};
+  }
+  for (std::size_t i = 0; i < kMostMappings; ++i) {
+    if (i == mappings.size()) {
+      DROVER_TRY(const ForeignAddress made, make_mapping(memory, injection));
+      mappings.push_back(made);
+    }
+    DROVER_TRY(Head head, memory.read_record<Head>(mappings[i]));
+    const auto page = choose_page(head, registers);
+    if (!page) continue;
+    head.pages[*page] = {registers.fs_base, registers.rsp, ++head.used};
+    DROVER_CHECK(memory.write_record(mappings[i], head));
+    return ContinuationPage{mappings[i] + (1 + *page) * kPageSize, false};
+  }
+  return refusal("too many threads have had calls that were continued");
 }
 
 Registers in_continued_call(const Registers& arguments, const ContinuationPage& page,
@@ -81,8 +127,10 @@ std::chrono::nanoseconds bounded(const timespec& time) {
 }
 
 Result<bool> is_continued(const Registers& registers, const ForeignMemory& memory) {
-  DROVER_TRY(const ForeignAddress mapping, find_mapping(memory));
-  return !mapping.is_null() && range_of(mapping).contains(ForeignAddress(registers.rip));
+  DROVER_TRY(const auto mappings, find_mappings(memory));
+  return std::ranges::any_of(mappings, [&](ForeignAddress mapping) {
+    return range_of(mapping).contains(ForeignAddress(registers.rip));
+  });
 }
 
 }  // namespace drover

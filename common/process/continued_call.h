@@ -26,9 +26,11 @@ struct ContinuationPage {
   ForeignAddress extra() const { return start + kExtraOffset; }
 };
 
-/// The page for a call that a thread with these registers is in. Makes the mapping if the process
-/// has none yet. Pages are used in turn, so one is used again only 128 calls later: a call that is
-/// continued for that long is one that a signal handler runs in, which is itself moved as often.
+/// The page for a call that a thread with these registers is in. Makes a mapping if there is none
+/// with room. A call that is still being continued is one that a signal handler runs in, further
+/// down the stack: so a page is used again at once for a call with the same stack pointer, and
+/// otherwise only when the thread has had 32 of them. Threads are told apart by what they have as
+/// the base of their thread-local storage.
 Result<ContinuationPage> continuation_page(const Registers& registers, const ForeignMemory& memory,
                                            Injection& injection);
 

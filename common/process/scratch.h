@@ -7,32 +7,54 @@
 
 namespace drover {
 
-/// Where things stand in the mapping. The same range is kept free in the body, so that what
-/// the program maps while away never stands in the way at home.
+/// Where things stand in the mapping, as one thread of the process uses it: the code is for all,
+/// room for data each has its own. The same range is kept free in the body, so that what the
+/// program maps while away never stands in the way at home.
 class Scratch {
  public:
   static constexpr std::uint64_t kDataOffset = 32 * kPageSize;
   static constexpr std::uint64_t kDataSize = 17ULL << 20;
-  static constexpr std::uint64_t kSize = kDataOffset + kDataSize;
+
+  /// Of the whole mapping, for a process of so many threads.
+  static constexpr std::uint64_t size_for(std::size_t threads) {
+    return kDataOffset + threads * kDataSize;
+  }
+  /// For how many threads a mapping of this size is; 0 if it is none.
+  static constexpr std::size_t threads_for(std::uint64_t size) {
+    return size > kDataOffset && (size - kDataOffset) % kDataSize == 0
+               ? (size - kDataOffset) / kDataSize
+               : 0;
+  }
 
   Scratch() = default;
-  explicit Scratch(ForeignAddress start) : start_(start) {}
+  /// As the first thread uses it.
+  explicit Scratch(ForeignAddress start, std::size_t threads = 1)
+      : start_(start), threads_(threads) {}
+  /// As another one does: the process's thread number `thread`, from 0.
+  Scratch of_thread(std::size_t thread) const {
+    Scratch other = *this;
+    other.thread_ = thread;
+    return other;
+  }
 
   bool exists() const { return !start_.is_null(); }
-  ForeignRange range() const { return {start_, start_ + kSize}; }
+  ForeignRange range() const { return {start_, start_ + size_for(threads_)}; }
   /// `syscall; int3`: one stop a call, deadly without a tracer.
   ForeignAddress trapping_call() const { return start_; }
   /// `syscall; int3` is preceded by nothing: where a finished trapping call stops.
   ForeignAddress after_trap() const { return start_ + 3; }
   /// pause(2) for ever.
   ForeignAddress pause_loop() const { return start_ + 64; }
-  ForeignAddress data() const { return start_ + kDataOffset; }
+  /// kDataSize bytes.
+  ForeignAddress data() const { return start_ + kDataOffset + thread_ * kDataSize; }
 
   /// Writes the code page. The mapping must exist and be writable.
   Status write_code(const ForeignMemory& memory) const;
 
  private:
   ForeignAddress start_;
+  std::size_t threads_ = 1;
+  std::size_t thread_ = 0;
 };
 
 }  // namespace drover

@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <cstdlib>
 
 #include "common/process/memory_map.h"
@@ -208,6 +209,19 @@ Status TracedThread::set_signal_mask(SignalMask mask) const {
                  reinterpret_cast<std::uintptr_t>(&mask));
 }
 
+Result<std::vector<siginfo_t>> TracedThread::own_pending_signals() const {
+  constexpr int kAtOnce = 16;
+  std::vector<siginfo_t> all;
+  for (;;) {
+    std::array<siginfo_t, kAtOnce> some{};
+    __ptrace_peeksiginfo_args from{all.size(), 0, kAtOnce};
+    const long n = ptrace(PTRACE_PEEKSIGINFO, tid_, &from, some.data());
+    if (n < 0) return errno_error(with_tid("look at the signals of", tid_));
+    all.insert(all.end(), some.begin(), some.begin() + n);
+    if (n < kAtOnce) return all;
+  }
+}
+
 Result<siginfo_t> TracedThread::signal_info() const {
   siginfo_t info{};
   DROVER_CHECK(request(PTRACE_GETSIGINFO, "get signal information of", 0,
@@ -286,6 +300,15 @@ Result<SignalMask> pending_signals(pid_t pid) {
 Result<SignalMask> blocked_signals(pid_t pid) { return signals_in_status(pid, {"\nSigBlk:"}); }
 
 Result<SignalMask> caught_signals(pid_t pid) { return signals_in_status(pid, {"\nSigCgt:"}); }
+
+Result<bool> fault_waits(pid_t tid) {
+  constexpr SignalMask kFaults = signal_bit(SIGSEGV) | signal_bit(SIGBUS) | signal_bit(SIGILL) |
+                                 signal_bit(SIGTRAP) | signal_bit(SIGFPE) | signal_bit(SIGSYS);
+  DROVER_TRY(const SignalMask pending, pending_signals(tid));
+  if ((pending & kFaults) == 0) return false;
+  DROVER_TRY(const SignalMask mask, blocked_signals(tid));
+  return (pending & kFaults & ~mask) != 0;
+}
 
 Status stop_again(pid_t tid) {
   DROVER_TRY(const SignalMask pending, pending_signals(tid));

@@ -76,6 +76,8 @@ class TracedThread {
   TracedThread() = default;
 
   /// PTRACE_SEIZE: the thread goes on running. `options` are PTRACE_O_ bits.
+  /// A thread that one of ours has made under PTRACE_O_TRACECLONE.
+  static TracedThread born_traced(pid_t tid) { return TracedThread(tid); }
   static Result<TracedThread> seize(pid_t tid, unsigned long options);
 
   pid_t tid() const { return tid_; }
@@ -102,6 +104,8 @@ class TracedThread {
   Status set_extended_state(ByteView state) const;
   Result<SignalMask> signal_mask() const;
   Status set_signal_mask(SignalMask mask) const;
+  /// The signals that wait for this thread alone, oldest first, without taking them.
+  Result<std::vector<siginfo_t>> own_pending_signals() const;
   Result<siginfo_t> signal_info() const;
   Status set_signal_info(const siginfo_t& info) const;
   Result<RseqRegistration> rseq() const;
@@ -143,6 +147,10 @@ Result<SignalMask> pending_signals(pid_t pid);
 Result<SignalMask> blocked_signals(pid_t pid);
 /// Those that the process has a handler for.
 Result<SignalMask> caught_signals(pid_t pid);
+
+/// Whether a fault of the thread's own is about to be delivered. The kernel delivers it together
+/// with the next one even if it is blocked: a thread is not to be borrowed before that.
+Result<bool> fault_waits(pid_t tid);
 
 /// Sends a thread the SIGSTOP again that was kept from it: no mask holds that signal back. Not if
 /// a SIGCONT waits: that came later, and would be taken back.

@@ -40,7 +40,8 @@ ContentOffer good_offer() {
 
 Layout good_layout() {
   Layout layout;
-  layout.scratch = {ForeignAddress(1ULL << 40), ForeignAddress((1ULL << 40) + Scratch::kSize)};
+  layout.scratch = {ForeignAddress(1ULL << 40),
+                    ForeignAddress((1ULL << 40) + Scratch::size_for(1))};
   layout.brk = 64 * kPageSize;
   layout.areas = {{pages(16, 4), 5, AreaKind::kContent, 0, 1, kPageSize},
                   {pages(20, 1), 3, AreaKind::kAnonymous, Area::kLocked, 0, 0},
@@ -56,10 +57,11 @@ ProcessState good_state() {
   thread.tid = 4711;
   thread.name = "program";
   thread.extended_state.resize(64);
-  state.threads = {thread};
   siginfo_t info{};
   info.si_signo = SIGUSR1;
-  state.undelivered = {info};
+  thread.undelivered = {info};
+  state.threads = {thread, thread};
+  state.threads[1].tid = 4712;
   return state;
 }
 
@@ -87,7 +89,9 @@ void check_state(ByteView bytes) {
   const auto state = ProcessState::decode(bytes);
   if (!state) return;
   require(!state->threads.empty() && state->monotonic_ns >= 0);
-  for (const siginfo_t& info : state->undelivered) require(is_signal(info.si_signo));
+  for (const ThreadState& thread : state->threads) {
+    for (const siginfo_t& info : thread.undelivered) require(is_signal(info.si_signo));
+  }
   // The kernel's structures have holes, whose bytes need not be kept.
   require(state->encode().size() == bytes.size());
 }

@@ -62,13 +62,13 @@ class AwayChild {
     DROVER_CHECK(complete_thread(injection, child_->memory(), scratch_, thread));
     DROVER_CHECK(clear_registrations(injection, thread));
     DROVER_CHECK(injection.end());
-    thread_.emplace(child_->thread(), child_->memory(), scratch_, thread.registers);
+    threads_.emplace_back(child_->thread(), child_->memory(), scratch_, thread.registers);
     state_.threads.push_back(std::move(thread));
     return {};
   }
 
   TracedChild& child() { return *child_; }
-  const HollowThread& thread() const { return *thread_; }
+  const HollowThread& thread() const { return threads_.front(); }
   const ProcessState& state() const { return state_; }
   HomeContents& contents() { return contents_; }
   /// What it has mapped besides what is ours.
@@ -99,7 +99,7 @@ class AwayChild {
     const std::string path = "/proc/" + std::to_string(child_->pid()) + "/pagemap";
     return PageMap::over(OwnedFd(open(path.c_str(), O_RDONLY | O_CLOEXEC)));
   }
-  HomeRebuild rebuild() const { return {*thread_, child_->memory(), contents_, {}}; }
+  HomeRebuild rebuild() const { return {threads_, child_->memory(), contents_, {}}; }
 
   /// What it has seen when it ends.
   std::vector<int> end() {
@@ -129,7 +129,7 @@ class AwayChild {
   Scratch scratch_;
   ProcessState state_;
   HomeContents contents_;
-  std::optional<HollowThread> thread_;
+  std::list<HollowThread> threads_;
 };
 
 /// A file of four different pages that has no name.

@@ -112,7 +112,8 @@ TEST(HollowThread, WaitsForAStopNoLongerThanItIsTold) {
 
 TEST(HollowThread, DiesByTheSignalThatItIsTold) {
   HollowChild hollow;
-  ASSERT_TRUE(hollow->die(SIGTERM));
+  ASSERT_TRUE(hollow->begin_to_die(SIGTERM));
+  ASSERT_TRUE(hollow->await_end());
   EXPECT_EQ(hollow->state(), HollowThread::State::kGone);
   EXPECT_TRUE(WIFSIGNALED(hollow->wait_status()) && WTERMSIG(hollow->wait_status()) == SIGTERM);
 }

@@ -51,7 +51,8 @@ Content some_content() {
 
 Layout some_layout() {
   Layout layout;
-  layout.scratch = {ForeignAddress(1ULL << 40), ForeignAddress((1ULL << 40) + Scratch::kSize)};
+  layout.scratch = {ForeignAddress(1ULL << 40),
+                    ForeignAddress((1ULL << 40) + Scratch::size_for(1))};
   layout.brk = 30 * kPageSize;
   layout.areas = {
       {pages(16, 4), PROT_READ | PROT_EXEC, AreaKind::kContent, Area::kWasShared, 1, kPageSize},
@@ -73,10 +74,11 @@ ProcessState some_state() {
   thread.mask = signal_bit(SIGINT);
   thread.name = "program";
   thread.extended_state = Bytes(832, std::byte{5});
-  state.threads = {thread};
   siginfo_t info{};
   info.si_signo = SIGUSR1;
-  state.undelivered = {info, info};
+  thread.undelivered = {info, info};
+  state.threads = {thread, thread};
+  state.threads[1].tid = 4712;
   state.monotonic_ns = 5'000'000'000;
   state.boottime_ns = 6'000'000'000;
   return state;
@@ -348,9 +350,18 @@ TEST(ProcessStateMessage, HasAThread) {
   EXPECT_EQ(words_of([](ProcessState& s) { s.threads.clear(); }), "process state: no thread");
 }
 
+TEST(ProcessStateMessage, HasEachThreadOnce) {
+  EXPECT_EQ(words_of([](ProcessState& s) { s.threads[1].tid = s.threads[0].tid; }),
+            "process state: a thread twice");
+  for (const int tid : {-1, 0, 1, 5'000'000}) {
+    EXPECT_EQ(words_of([&](ProcessState& s) { s.threads[1].tid = tid; }),
+              "process state: no such tid can be made");
+  }
+}
+
 TEST(ProcessStateMessage, SignalsAreOnesThatThereAre) {
   for (const int number : {0, -1, 65, INT32_MIN, INT32_MAX}) {
-    EXPECT_EQ(words_of([&](ProcessState& s) { s.undelivered[1].si_signo = number; }),
+    EXPECT_EQ(words_of([&](ProcessState& s) { s.threads[1].undelivered[1].si_signo = number; }),
               "process state: no such signal");
   }
 }
@@ -376,7 +387,7 @@ TEST(SignalMessages, NameSignalsThatThereAre) {
     signal.info.si_signo = fatal.info.si_signo = number;
     EXPECT_TRUE(SignalMessage::decode(encode_record(signal)).ok()) << number;
     EXPECT_TRUE(FatalMessage::decode(encode_record(fatal)).ok()) << number;
-    EXPECT_TRUE(ActionMessage::decode(encode_record(ActionMessage{number, {}})).ok()) << number;
+    EXPECT_TRUE(ActionMessage::decode(encode_record(ActionMessage{number, 0, {}})).ok()) << number;
   }
   for (const int number : {0, -1, 65, INT32_MIN, INT32_MAX}) {
     SignalMessage signal;
@@ -384,7 +395,7 @@ TEST(SignalMessages, NameSignalsThatThereAre) {
     signal.info.si_signo = fatal.info.si_signo = number;
     EXPECT_FALSE(SignalMessage::decode(encode_record(signal)).ok()) << number;
     EXPECT_FALSE(FatalMessage::decode(encode_record(fatal)).ok()) << number;
-    EXPECT_FALSE(ActionMessage::decode(encode_record(ActionMessage{number, {}})).ok()) << number;
+    EXPECT_FALSE(ActionMessage::decode(encode_record(ActionMessage{number, 0, {}})).ok()) << number;
   }
 }
 

@@ -244,9 +244,10 @@ TEST(Objections, EachIsSaidInWords) {
     p.uids = p.gids = {0, 0, 0, 0};
     p.permitted_capabilities = ~0UL;
   };
-  EXPECT_EQ(only([](ProcessStatus& p) { p.threads = 3; }),
-            "has 3 threads: moving multi-threaded programs is not yet supported");
+  EXPECT_EQ(only([](ProcessStatus& p) { p.threads = 3; }), "not one: 0");
   EXPECT_EQ(only([](ProcessStatus& p) { p.state = 'Z'; }), "has ended");
+  EXPECT_EQ(only([](ProcessStatus& p) { p.state = 'Z', p.threads = 2; }),
+            "has lost its first thread");
   EXPECT_EQ(only([](ProcessStatus& p) { p.uids[1] = 0; }),
             "runs with the rights of a setuid or setgid program");
   EXPECT_EQ(only([](ProcessStatus& p) { p.gids[2] = 5; }),

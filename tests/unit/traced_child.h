@@ -90,7 +90,7 @@ class TracedChild {
     DROVER_TRY(Injection injection, returning());
     DROVER_TRY(const std::uint64_t start,
                injection.call("mmap", SYS_mmap,
-                              {0, Scratch::kSize, PROT_READ | PROT_WRITE | PROT_EXEC,
+                              {0, Scratch::size_for(1), PROT_READ | PROT_WRITE | PROT_EXEC,
                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
                                static_cast<std::uint64_t>(-1), 0}));
     DROVER_CHECK(injection.end());

@@ -6,8 +6,8 @@
 #include <cstring>
 
 #include "common/process/memory_map.h"
-#include "remote-syscall/body_supervisor.h"
 #include "remote-syscall/home_server.h"
+#include "remote-syscall/thread_supervisor.h"
 
 namespace drover {
 namespace {
@@ -56,40 +56,40 @@ std::optional<SignalMask> wait_mask_of(const CallRequest& request) {
 
 }  // namespace
 
-Status BodySupervisor::on_mask_set() {
+Status ThreadSupervisor::on_mask_set() {
   if (!awaits_mask_) return refusal("an answer to no change of the signal mask");
   awaits_mask_ = false;
   DROVER_CHECK(queue_arrived());
   return let_through(call_.notification);
 }
 
-Status BodySupervisor::declare_mask(SignalMask mask) {
+Status ThreadSupervisor::declare_mask(SignalMask mask) {
   mask &= ~kUnblockable;
-  if (mask == body_->declared_mask) return {};
+  if (mask == thread_->declared_mask) return {};
   // What becomes unblocked may be pending at home, and is to be delivered before the call that
   // unblocks it returns.
-  awaits_mask_ = (body_->declared_mask & ~mask) != 0;
-  body_->declared_mask = mask;
+  awaits_mask_ = (thread_->declared_mask & ~mask) != 0;
+  thread_->declared_mask = mask;
   blocked_by_handlers_ &= mask;
-  const MaskMessage message{body_->home_pid, awaits_mask_ ? 1U : 0U, mask};
+  const MaskMessage message{thread_->home_tid, awaits_mask_ ? 1U : 0U, mask};
   return channel_->send(type(FrameType::kMask), encode_record(message));
 }
 
 // What a handler blocks while it runs stays pending in P from now on.
-Status BodySupervisor::enter_handler(int signal, const KernelSigaction& action) {
+Status ThreadSupervisor::enter_handler(int signal, const KernelSigaction& action) {
   const SignalMask own = (action.flags & SA_NODEFER) != 0 ? 0 : signal_bit(signal);
-  const SignalMask before = body_->declared_mask;
+  const SignalMask before = thread_->declared_mask;
   DROVER_CHECK(declare_mask(before | action.mask | own));
-  blocked_by_handlers_ |= body_->declared_mask & ~before;
+  blocked_by_handlers_ |= thread_->declared_mask & ~before;
   return {};
 }
 
-Status BodySupervisor::mirror_mask(const seccomp_notif& notification) {
+Status ThreadSupervisor::mirror_mask(const seccomp_notif& notification) {
   const auto& a = notification.data.args;
   if (a[1] == 0 || a[3] != sizeof(SignalMask)) return {};
   const auto set = body_->memory.read_record<SignalMask>(ForeignAddress(a[1]));
   if (!set) return {};  // the kernel says EFAULT
-  DROVER_TRY(const SignalMask old, blocked_signals(body_->pid));
+  DROVER_TRY(const SignalMask old, blocked_signals(thread_->tid));
   switch (static_cast<int>(a[0])) {
     case SIG_BLOCK:
       return declare_mask(old | *set);
@@ -104,16 +104,16 @@ Status BodySupervisor::mirror_mask(const seccomp_notif& notification) {
 
 // The mask that rt_sigreturn restores stands in the frame at the stack pointer: struct
 // ucontext, 40 bytes of head and 256 of sigcontext before it.
-Status BodySupervisor::mirror_sigreturn() {
+Status ThreadSupervisor::mirror_sigreturn() {
   DROVER_TRY(const std::string text,
-             read_proc_file("/proc/" + std::to_string(body_->pid) + "/syscall"));
+             read_proc_file("/proc/" + std::to_string(thread_->tid) + "/syscall"));
   std::uint64_t stack = 0;
   if (std::sscanf(text.c_str(), "%*s %*s %*s %*s %*s %*s %*s %lx", &stack) != 1) return {};
   const auto mask = body_->memory.read_record<SignalMask>(ForeignAddress(stack) + kMaskInUcontext);
   return mask ? declare_mask(*mask) : Status{};
 }
 
-Status BodySupervisor::mirror_action(const seccomp_notif& notification) {
+Status ThreadSupervisor::mirror_action(const seccomp_notif& notification) {
   const auto& a = notification.data.args;
   const auto signal = static_cast<std::int32_t>(a[0]);
   if (a[1] == 0 || a[3] != sizeof(SignalMask) || signal < 1 || signal > kSignalCount ||
@@ -123,24 +123,25 @@ Status BodySupervisor::mirror_action(const seccomp_notif& notification) {
   const auto action = body_->memory.read_record<KernelSigaction>(ForeignAddress(a[1]));
   if (!action) return {};
   body_->actions[static_cast<std::size_t>(signal - 1)] = *action;
-  return channel_->send(type(FrameType::kAction), encode_record(ActionMessage{signal, *action}));
+  return channel_->send(type(FrameType::kAction),
+                        encode_record(ActionMessage{signal, thread_->home_tid, *action}));
 }
 
-Result<bool> BodySupervisor::signal_waits_in_body() {
+Result<bool> ThreadSupervisor::signal_waits_in_body() {
   DROVER_CHECK(forget_vanished());
   if (queued_.empty()) return false;
   SignalMask waiting = 0;
   for (const auto& [signal, queue] : queued_) waiting |= signal_bit(signal);
-  DROVER_TRY(const SignalMask mask, blocked_signals(body_->pid));
+  DROVER_TRY(const SignalMask mask, blocked_signals(thread_->tid));
   return (waiting & ~mask) != 0;
 }
 
 // The kernel drops signals that wait when the program begins to ignore them, and stops at a
 // SIGCONT.
-Status BodySupervisor::forget_vanished() {
+Status ThreadSupervisor::forget_vanished() {
   std::erase_if(queued_, [](const auto& entry) { return entry.second.empty(); });
   if (queued_.empty()) return {};
-  DROVER_TRY(const SignalMask pending, pending_signals(body_->pid));
+  DROVER_TRY(const SignalMask pending, pending_signals(thread_->tid));
   std::erase_if(queued_,
                 [&](const auto& entry) { return (pending & signal_bit(entry.first)) == 0; });
   return {};
@@ -148,10 +149,10 @@ Status BodySupervisor::forget_vanished() {
 
 // Signals of the program's came during the call. With one pending in the body, the kernel there
 // turns a restart code into EINTR or a restart, as the handler says.
-Status BodySupervisor::interrupted(std::int64_t result) {
+Status ThreadSupervisor::interrupted(std::int64_t result) {
   const std::optional<SignalMask> wait_mask = wait_mask_of(call_.request);
   bool delivered = false;
-  DROVER_TRY(const SignalMask mask, blocked_signals(body_->pid));
+  DROVER_TRY(const SignalMask mask, blocked_signals(thread_->tid));
   std::optional<siginfo_t> under_wait_mask;
   while (!arrived_.empty()) {
     const siginfo_t info = arrived_.front();
@@ -178,8 +179,8 @@ Status BodySupervisor::interrupted(std::int64_t result) {
 // sigsuspend, ppoll and their like wait under a mask of their own, which only P had. The signal
 // is let through here for just as long as the kernel needs to take it up; the mask that the
 // handler's return restores is the program's.
-Status BodySupervisor::deliver_under_wait_mask(const siginfo_t& info, std::int64_t result) {
-  const TracedThread& thread = body_->thread;
+Status ThreadSupervisor::deliver_under_wait_mask(const siginfo_t& info, std::int64_t result) {
+  const TracedThread& thread = thread_->thread;
   in_call_with(result);
   DROVER_CHECK(thread.interrupt());
   DROVER_CHECK(answer(call_.notification, result));
@@ -214,7 +215,7 @@ Status BodySupervisor::deliver_under_wait_mask(const siginfo_t& info, std::int64
   return thread.resume();
 }
 
-Status BodySupervisor::queue_arrived() {
+Status ThreadSupervisor::queue_arrived() {
   while (!arrived_.empty()) {
     const siginfo_t info = arrived_.front();
     arrived_.pop_front();
@@ -223,35 +224,35 @@ Status BodySupervisor::queue_arrived() {
   return {};
 }
 
-Status BodySupervisor::queue_signal(const siginfo_t& info) {
+Status ThreadSupervisor::queue_signal(const siginfo_t& info) {
   const int signal = info.si_signo;
-  const SignalMask blocked = body_->declared_mask & ~blocked_by_handlers_;
+  const SignalMask blocked = thread_->declared_mask & ~blocked_by_handlers_;
   if ((blocked & signal_bit(signal)) != 0 && !frozen_) {
     // Blocked in the meantime: it belongs to the pending ones, and those are home's. What a running
     // handler blocks waits for its end here, in the order in which it came.
     SignalMessage message;
-    message.tid = body_->home_pid;
+    message.tid = thread_->home_tid;
     message.info = info;
     return channel_->send(type(FrameType::kSignal), encode_record(message));
   }
   auto& queue = queued_[signal];
   if (signal < kFirstRealtime && !queue.empty()) return {};  // pending already
   queue.push_back(info);
-  if (syscall(SYS_tgkill, body_->pid, body_->pid, signal) != 0 && errno != ESRCH) {
+  if (syscall(SYS_tgkill, body_->pid, thread_->tid, signal) != 0 && errno != ESRCH) {
     return errno_error("send signal " + std::to_string(signal) + " to the body");
   }
   return {};
 }
 
-std::vector<siginfo_t> BodySupervisor::undelivered() const {
+std::vector<siginfo_t> ThreadSupervisor::undelivered() const {
   std::vector<siginfo_t> all;
   for (const auto& [signal, queue] : queued_) all.insert(all.end(), queue.begin(), queue.end());
   all.insert(all.end(), arrived_.begin(), arrived_.end());
   return all;
 }
 
-Status BodySupervisor::on_signal_stop(int signal) {
-  const TracedThread& thread = body_->thread;
+Status ThreadSupervisor::on_signal_stop(int signal) {
+  const TracedThread& thread = thread_->thread;
   DROVER_TRY(siginfo_t info, thread.signal_info());
   KernelSigaction& action = body_->actions[static_cast<std::size_t>(signal - 1)];
   auto& queue = queued_[signal];
@@ -267,7 +268,7 @@ Status BodySupervisor::on_signal_stop(int signal) {
     if (from_home) {
       // The program has given up its handler meanwhile: home decides anew.
       SignalMessage message;
-      message.tid = body_->home_pid;
+      message.tid = thread_->home_tid;
       message.info = info;
       DROVER_CHECK(channel_->send(type(FrameType::kSignal), encode_record(message)));
       return thread.resume();
@@ -275,7 +276,7 @@ Status BodySupervisor::on_signal_stop(int signal) {
     // A fault of the program's own, and nobody to handle it: it dies of it at home.
     frozen_ = true;
     NeedHome message;
-    message.tid = body_->home_pid;
+    message.tid = thread_->home_tid;
     return channel_->send(type(FrameType::kNeedHome), encode_record(message));
   }
   DROVER_CHECK(restart_unseen_call());
@@ -283,8 +284,8 @@ Status BodySupervisor::on_signal_stop(int signal) {
   DROVER_CHECK(enter_handler(signal, action));
   if ((action.flags & SA_RESETHAND) != 0) {
     action = {};
-    DROVER_CHECK(
-        channel_->send(type(FrameType::kAction), encode_record(ActionMessage{signal, action})));
+    DROVER_CHECK(channel_->send(type(FrameType::kAction),
+                                encode_record(ActionMessage{signal, thread_->home_tid, action})));
   }
   return thread.resume(signal);
 }

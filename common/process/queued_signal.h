@@ -1,0 +1,19 @@
+// Signals with all that is known of them, sent by a process to itself.
+#pragma once
+
+#include <csignal>
+
+#include "common/process/injection.h"
+
+namespace drover {
+
+/// Whether the signal was sent to one thread: only that thread may ever get it.
+inline bool is_for_thread(const siginfo_t& info) { return info.si_code == SI_TKILL; }
+
+/// Makes thread `tid` of process `pid`, which is borrowed, send the signal: to itself if
+/// `to_thread`, to the process otherwise, which of most signals only the leading thread may
+/// (rt_sigqueueinfo(2)). The siginfo_t is written to `at` for it.
+Status queue_signal(Injection& injection, const ForeignMemory& memory, pid_t tid, bool to_thread,
+                    const siginfo_t& info, ForeignAddress at);
+
+}  // namespace drover

@@ -1,0 +1,45 @@
+// Signals that were taken from P while it was away and have not been delivered: it gets them back
+// when it is home, before those that have come since.
+#pragma once
+
+#include <vector>
+
+#include "common/process/injection.h"
+#include "remote-syscall/body_messages.h"
+#include "remote-syscall/hollow_thread.h"
+
+namespace drover {
+
+class ReturnedSignals {
+ public:
+  /// `alone`: the process has no other thread. All outlive this.
+  ReturnedSignals(const HollowThread& thread, const ForeignMemory& memory, bool alone)
+      : thread_(&thread), memory_(&memory), alone_(alone) {}
+
+  /// Sends them. Only a leading thread may send what is for the process. On failure the thread has
+  /// what it had before.
+  Status send(Injection& injection, const std::vector<siginfo_t>& to_process,
+              const std::vector<siginfo_t>& to_thread);
+  /// Undoes `send`.
+  Status take_back(Injection& injection);
+
+ private:
+  struct Sent {
+    siginfo_t info{};
+    bool to_thread = false;
+  };
+
+  bool is_leader() const { return thread_->tid() == memory_->pid(); }
+  Result<std::vector<Sent>> take_out(Injection& injection) const;
+  Result<bool> take_one(Injection& injection, SignalMask kinds, siginfo_t& info) const;
+  Status send_one(Injection& injection, const Sent& signal) const;
+
+  const HollowThread* thread_;
+  const ForeignMemory* memory_;
+  bool alone_;
+  SignalMask kinds_ = 0;
+  std::vector<Sent> waiting_;  // before
+  std::vector<Sent> sent_;     // by us
+};
+
+}  // namespace drover

@@ -1,0 +1,447 @@
+#include "remote-syscall/home_thread.h"
+
+#include <linux/magic.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <string_view>
+
+#include "common/process/memory_map.h"
+#include "common/process/queued_signal.h"
+#include "common/process/short_transfer.h"
+
+namespace drover {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using std::chrono::milliseconds;
+
+constexpr milliseconds kDeafPatience{1};
+constexpr milliseconds kDelivery{20};
+// A call that goes on comes at once, unless a signal is handled before it.
+constexpr milliseconds kContinuedCallPatience{1000};
+constexpr std::uint64_t kSigDfl = 0;
+constexpr std::uint64_t kSigIgn = 1;
+
+/// Reads P's scratch for the marshalling.
+class ScratchReader final : public MemoryReader {
+ public:
+  explicit ScratchReader(const ForeignMemory& memory) : memory_(memory) {}
+  Result<std::size_t> read(ForeignAddress from, std::span<std::byte> into) override {
+    return memory_.read_some(from, into);
+  }
+
+ private:
+  const ForeignMemory& memory_;
+};
+
+/// Whether the process has a limit of cores above 0; not if it has just ended. Not by prlimit(2),
+/// which asks for more rights over it than a deputy has.
+bool leaves_cores(pid_t pid) {
+  const auto limits = read_proc_file("/proc/" + std::to_string(pid) + "/limits");
+  constexpr std::string_view kRow = "Max core file size";
+  const auto row = limits ? limits->find(kRow) : std::string::npos;
+  if (row == std::string::npos) return false;
+  const auto value = limits->find_first_not_of(' ', row + kRow.size());
+  return value != std::string::npos && limits->compare(value, 2, "0 ") != 0;
+}
+
+bool opens_a_file(int number) {
+  return number == SYS_open || number == SYS_openat || number == SYS_openat2 || number == SYS_creat;
+}
+
+}  // namespace
+
+bool is_made_again_after_eintr(int number) { return number != SYS_close; }
+
+DefaultAction default_action(int signal) {
+  switch (signal) {
+    case SIGCHLD:
+    case SIGURG:
+    case SIGWINCH:
+    case SIGCONT:
+      return DefaultAction::kIgnore;
+    case SIGSTOP:
+    case SIGTSTP:
+    case SIGTTIN:
+    case SIGTTOU:
+      return DefaultAction::kStop;
+    case SIGQUIT:
+    case SIGILL:
+    case SIGTRAP:
+    case SIGABRT:
+    case SIGBUS:
+    case SIGFPE:
+    case SIGSEGV:
+    case SIGXCPU:
+    case SIGXFSZ:
+    case SIGSYS:
+      return DefaultAction::kCore;
+    default:
+      return DefaultAction::kTerminate;
+  }
+}
+
+Status HomeThread::on_call(WireReader& reader) {
+  const bool about_to_go_on = goes_on_;
+  frame_came();
+  goes_on_ = about_to_go_on;
+  if (call_.active) return refusal("a second call of a thread that is in one");
+  const auto sequence = reader.number<std::uint64_t>();
+  if (sequence <= call_.sequence) return refusal("a call that was served already came again");
+  call_.sequence = sequence;
+  const auto signals_seen = reader.number<std::uint32_t>();
+  const bool goes_on = reader.number<std::uint8_t>() != 0;
+  DROVER_CHECK(call_.request.decode(reader));
+  call_.active = true;
+  if (process_->recalling) return reply(CallEnd::kHeld, kErestartnointr);
+  const CallClass kind =
+      classify_call(call_.request.number, call_.request.arguments, process_->memory->pid());
+  if (kind != CallClass::kForwarded && kind != CallClass::kBody) {
+    return reply(CallEnd::kGoHome, 0);
+  }
+  if (!goes_on && !process_->event && signals_seen == signals_told_) {
+    DROVER_TRY(const bool executed, executed_by_us());
+    if (executed || !call_.active) return {};
+  }
+  // A signal that crossed the call on its way, or was there before it, comes first.
+  if (thread_->state() == HollowThread::State::kParked) {
+    DROVER_CHECK(thread_->stop());
+    DROVER_CHECK(look());
+    if (!call_.active || over()) return {};
+  }
+  if (process_->event) return reply(CallEnd::kHeld, kErestartnointr);
+  if (signals_seen != signals_told_) return reply(CallEnd::kInterrupted, kErestartnointr);
+
+  return start(goes_on);
+}
+
+Status HomeThread::start(bool goes_on) {
+  call_.disturbed = false;
+  signal_told_ = false;
+  goes_on_ = false;
+  call_.changes_descriptors = HomeFiles::is_changed_by(call_.request);
+  if (call_.changes_descriptors) ++process_->changing_descriptors;
+  process_->files.before_in_p(call_.request);
+  DROVER_CHECK(goes_on ? thread_->start_again(call_.request) : thread_->start(call_.request));
+  // Short calls end at once: let P run, if it is on this CPU, before going to sleep.
+  for (int i = 0; i < 3 && thread_->state() == HollowThread::State::kCalling; ++i) {
+    sched_yield();
+    DROVER_CHECK(thread_->look());
+  }
+  return look();
+}
+
+// P waits for signals meanwhile: one that comes is told after the call.
+Result<bool> HomeThread::executed_by_us() {
+  if (process_->changing_descriptors > 0) return false;
+  const std::uint32_t told = signals_told_;
+  DROVER_CHECK(look());
+  if (over() || told != signals_told_ || process_->event) return false;
+  const auto result = process_->files.execute(call_.request, out_);
+  if (!result) return false;
+  CallReply reply;
+  reply.result = *result;
+  pieces_.clear();
+  if (!out_.empty()) {
+    pieces_.push_back({call_.request.outs.front().offset, static_cast<std::uint32_t>(out_.size())});
+  }
+  reply.pieces = pieces_;
+  reply.data = out_;
+  ++process_->counters->calls[call_.request.number].served;
+  goes_on_ = false;
+  DROVER_CHECK(send_reply(CallEnd::kDone, reply));
+  DROVER_CHECK(thread_->park());
+  return true;
+}
+
+Status HomeThread::look() {
+  if (over()) return {};
+  DROVER_CHECK(thread_->look());
+  while (!over()) {
+    const auto signal = thread_->take_signal();
+    if (!signal) break;
+    DROVER_CHECK(handle_signal(*signal));
+  }
+  if (over()) return {};
+  if (const auto result = thread_->take_result()) DROVER_CHECK(settle_call(*result));
+  return {};
+}
+
+// What a signal does to a call that is about to go on, the kernel shall say when P is in it: that
+// may take a while, if a signal is handled before it.
+void HomeThread::await_call() {
+  goes_on_ = true;
+  rest_at_ = Clock::now() + kContinuedCallPatience;
+}
+
+void HomeThread::frame_came() {
+  goes_on_ = false;
+  rest_at_ = Clock::now() + kDeafPatience;
+}
+
+Status HomeThread::rest() {
+  if (over() || thread_->state() != HollowThread::State::kStopped) return {};
+  if (Clock::now() < rest_at_) return {};
+  goes_on_ = false;
+  return thread_->park();
+}
+
+std::optional<std::chrono::nanoseconds> HomeThread::deaf_patience() const {
+  if (over() || thread_->state() != HollowThread::State::kStopped) return std::nullopt;
+  return std::max(rest_at_ - Clock::now(), Clock::duration::zero());
+}
+
+Status HomeThread::settle_call(std::int64_t result) {
+  if (!call_.active) return {};
+  if (is_disturbed(result)) return disturbed(result);
+  if (opens_a_file(call_.request.number) && result >= 0 && opened_own_memory(result)) {
+    DROVER_TRY(Injection injection, Injection::trapping(thread_->thread(), thread_->scratch()));
+    DROVER_CHECK(injection.call("close", SYS_close, {static_cast<std::uint64_t>(result)}));
+    return reply(CallEnd::kGoHome, 0);
+  }
+  // With a signal that takes the process home it runs no further: what it is to do, it does there.
+  return reply(process_->event ? CallEnd::kHeld : CallEnd::kDone, result, result);
+}
+
+bool HomeThread::is_disturbed(std::int64_t result) const {
+  if (is_restart(result)) return true;
+  if (signal_told_ || !(process_->recalling || call_.disturbed)) return false;
+  const CallRequest& request = call_.request;
+  if (result == -EINTR) return is_made_again_after_eintr(request.number);
+  const bool complete =
+      request.number != SYS_writev && result == static_cast<std::int64_t>(request.arguments[2]);
+  return result > 0 && !complete && may_be_cut_short(request.number, request.arguments[3]) &&
+         transfers_wait(process_->memory->pid(), static_cast<int>(request.arguments[0]));
+}
+
+// Ended by us, or by a signal that the program does not see: the body goes on with it.
+Status HomeThread::disturbed(std::int64_t came_to) {
+  const bool waits_in_thread = came_to == kErestartRestartblock && call_.request.number != SYS_poll;
+  const bool later = process_->recalling || process_->event.has_value();
+  await_call();
+  std::int64_t goes_on = came_to;
+  if (came_to == -EINTR || (came_to == kErestartRestartblock && !waits_in_thread)) {
+    goes_on = kErestartnohand;
+  }
+  return reply(later ? CallEnd::kHeld : CallEnd::kDisturbed, goes_on, came_to);
+}
+
+/// Whether P's descriptor is a view of its own memory: of that only home itself has the truth.
+bool HomeThread::opened_own_memory(std::int64_t fd) const {
+  const std::string pid = std::to_string(process_->memory->pid());
+  const std::string link = "/proc/" + pid + "/fd/" + std::to_string(fd);
+  struct statfs fs {};
+  if (statfs(link.c_str(), &fs) != 0 || fs.f_type != PROC_SUPER_MAGIC) return false;
+  char target[256];
+  const ssize_t n = readlink(link.c_str(), target, sizeof target);
+  if (n <= 0) return false;
+  const std::string_view path(target, static_cast<std::size_t>(n));
+  if (!path.starts_with("/proc/" + pid + "/")) return false;
+  const std::string_view name = path.substr(path.rfind('/') + 1);
+  for (const char* own :
+       {"cmdline", "environ", "auxv", "maps", "smaps", "smaps_rollup", "numa_maps", "pagemap",
+        "mem", "map_files", "clear_refs", "syscall", "stack", "wchan"}) {
+    if (name == own) return true;
+  }
+  return false;
+}
+
+// `came_to` is what the kernel made of it, if it was executed: by that is known what was written.
+Status HomeThread::reply(CallEnd end, std::int64_t result, std::optional<std::int64_t> came_to) {
+  CallReply reply;
+  reply.result = result;
+  const bool began = came_to && *came_to != kErestartnointr;
+  if (began) {
+    ScratchReader reader(*process_->memory);
+    const ForeignAddress data = thread_->scratch().data();
+    DROVER_TRY(const std::size_t total,
+               pieces_to_return(call_.request, *came_to, reader, data, pieces_));
+    out_.resize(total);
+    std::size_t at = 0;
+    for (const Piece& piece : pieces_) {
+      DROVER_CHECK(
+          process_->memory->read(data + piece.offset, std::span(out_).subspan(at, piece.length)));
+      at += piece.length;
+    }
+    reply.pieces = pieces_;
+    reply.data = out_;
+  }
+  if (end == CallEnd::kInterrupted) goes_on_ = false;
+  if (began) ++process_->counters->calls[call_.request.number].served;
+  if (end == CallEnd::kGoHome) ++process_->counters->calls[call_.request.number].forced_home;
+  return send_reply(end, reply);
+}
+
+Status HomeThread::send_reply(CallEnd end, CallReply& reply) {
+  WireWriter head;
+  OutcomeHead{tid(), call_.sequence, end}.encode(head);
+  reply.encode_head(head);
+  call_.active = false;
+  if (std::exchange(call_.changes_descriptors, false)) --process_->changing_descriptors;
+  rest_at_ = Clock::now() + (goes_on_ ? kContinuedCallPatience : kDeafPatience);
+  return process_->channel->send(static_cast<std::uint16_t>(FrameType::kReply), head.data(),
+                                 reply.data);
+}
+
+Status HomeThread::tell_signal(const siginfo_t& info) {
+  SignalMessage message;
+  message.tid = tid();
+  message.info = info;
+  signal_told_ = true;
+  ++signals_told_;
+  return process_->channel->send(static_cast<std::uint16_t>(FrameType::kSignal),
+                                 encode_record(message));
+}
+
+Status HomeThread::handle_signal(const TakenSignal& signal) {
+  const int number = signal.info.si_signo;
+  const KernelSigaction& action = process_->actions[static_cast<std::size_t>(number - 1)];
+  const DefaultAction by_default = default_action(number);
+  const bool is_default = action.handler == kSigDfl || number == SIGSTOP;
+  const bool ignored =
+      action.handler == kSigIgn || (is_default && by_default == DefaultAction::kIgnore);
+
+  // The body waits for the end of a call: the signal that came with it belongs to that end.
+  const bool ends_call = call_.active && (signal.interrupted || thread_->has_result());
+  if (process_->recalling && (is_default || ignored || !(ends_call || telling_pending_))) {
+    if (!ignored) untold_.push_back(signal.info);
+    if (signal.interrupted) DROVER_CHECK(settle_call(*signal.interrupted));
+    return thread_->cancel();
+  }
+  if (ignored) {
+    if (!signal.interrupted) {
+      call_.disturbed = true;
+      return {};
+    }
+    return signal.cancelled ? settle_call(*signal.interrupted) : thread_->go_on();
+  }
+  if (!is_default) {
+    DROVER_CHECK(tell_signal(signal.info));
+    if (!signal.interrupted) return {};
+    DROVER_CHECK(thread_->cancel());
+    return reply(CallEnd::kInterrupted, *signal.interrupted, *signal.interrupted);
+  }
+  const bool dumps = by_default == DefaultAction::kCore && leaves_cores(process_->memory->pid());
+  if (by_default == DefaultAction::kStop || dumps) {
+    HomeEvent event;
+    event.words = "signal " + std::to_string(number);
+    // A stop by the terminal comes again when the call is made again, at home.
+    if (!(signal.interrupted && (number == SIGTTIN || number == SIGTTOU))) {
+      event.raise = signal.info;
+    }
+    process_->event = event;
+    if (signal.interrupted) {
+      DROVER_CHECK(thread_->cancel());
+      return disturbed(*signal.interrupted);
+    }
+    return {};
+  }
+  process_->files.forget_all();
+  process_->ending = true;
+  return thread_->begin_to_die(number);
+}
+
+Status HomeThread::take_back(const siginfo_t& info) {
+  frame_came();
+  if (process_->recalling) {
+    untold_.push_back(info);
+    return {};
+  }
+  call_.disturbed = true;
+  DROVER_CHECK(thread_->stop());
+  if (thread_->state() == HollowThread::State::kStopped) DROVER_CHECK(queue(info));
+  // Only now: a call that the stop cut short is begun again, and finds the signal.
+  return look();
+}
+
+// A process may send any signal with any siginfo to itself, a thread to itself: rt_sigqueueinfo(2).
+Status HomeThread::queue(const siginfo_t& info) {
+  DROVER_TRY(Injection injection, Injection::trapping(thread_->thread(), thread_->scratch()));
+  const ForeignAddress at = thread_->scratch().data();
+  DROVER_TRY(const auto borrowed, process_->memory->read_record<siginfo_t>(at));
+  DROVER_CHECK(queue_signal(injection, *process_->memory, tid(), is_for_thread(info), info, at));
+  DROVER_CHECK(process_->memory->write_record(at, borrowed));
+  return injection.end();
+}
+
+Status HomeThread::on_action(const ActionMessage& message) {
+  frame_came();
+  process_->actions[static_cast<std::size_t>(message.signal - 1)] = message.action;
+  DROVER_CHECK(thread_->stop());
+  DROVER_CHECK(look());
+  if (thread_->state() != HollowThread::State::kStopped) return {};
+  DROVER_TRY(Injection injection, Injection::trapping(thread_->thread(), thread_->scratch()));
+  const ForeignAddress at = thread_->scratch().data();
+  DROVER_CHECK(process_->memory->write_record(at, message.action));
+  DROVER_CHECK(injection.call("rt_sigaction", SYS_rt_sigaction,
+                              {static_cast<std::uint64_t>(message.signal), at.value(), 0, 8}));
+  return injection.end();
+}
+
+Status HomeThread::on_mask(const MaskMessage& message) {
+  frame_came();
+  DROVER_CHECK(thread_->stop());
+  DROVER_CHECK(look());
+  if (thread_->state() != HollowThread::State::kStopped) return {};
+  DROVER_CHECK(thread_->thread().set_signal_mask(message.mask));
+  if (message.wants_answer == 0) return {};
+  DROVER_CHECK(tell_pending(message.mask));
+  if (over()) return {};
+  return process_->channel->send(type(FrameType::kMaskSet), encode_record(MaskSet{tid()}));
+}
+
+Status HomeThread::tell_pending(SignalMask mask) {
+  telling_pending_ = true;
+  Status told = take_pending(mask);
+  telling_pending_ = false;
+  return told;
+}
+
+// Lets P run for as long as it takes each signal that is pending and not blocked any more.
+Status HomeThread::take_pending(SignalMask mask) {
+  while (!process_->event && !over()) {
+    DROVER_TRY(const SignalMask pending, pending_signals(tid()));
+    if ((pending & ~mask) == 0) break;
+    DROVER_CHECK(thread_->park());
+    DROVER_TRY(const bool taken, thread_->await_stop(kDelivery));
+    if (!taken) DROVER_CHECK(thread_->stop());  // it has vanished, as a stop does by a SIGCONT
+    DROVER_CHECK(look());
+  }
+  return {};
+}
+
+Status HomeThread::exit_process(int status) {
+  process_->files.forget_all();
+  DROVER_CHECK(thread_->stop());
+  process_->ending = true;
+  if (thread_->state() == HollowThread::State::kGone) return {};
+  CallRequest request;
+  request.number = SYS_exit_group;
+  request.arguments = {static_cast<std::uint64_t>(status)};
+  DROVER_CHECK(thread_->thread().set_signal_mask(kAllSignals));
+  ++process_->counters->calls[SYS_exit_group].served;
+  return thread_->start(request);
+}
+
+Status HomeThread::exit() {
+  DROVER_CHECK(thread_->stop());
+  if (thread_->state() == HollowThread::State::kGone) return {};
+  CallRequest request;
+  request.number = SYS_exit;
+  DROVER_CHECK(thread_->thread().set_signal_mask(kAllSignals));
+  ++process_->counters->calls[SYS_exit].served;
+  DROVER_CHECK(thread_->start(request));
+  return thread_->await_end();
+}
+
+void HomeThread::begin_anew() {
+  if (call_.changes_descriptors) --process_->changing_descriptors;
+  call_ = {};
+  signals_told_ = 0;
+}
+
+}  // namespace drover

@@ -1,0 +1,137 @@
+// One thread of P as the home side of a process that is away serves it: executes what its body's
+// thread forwards, and decides what becomes of the signals that it gets.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <map>
+#include <string>
+
+#include "common/secure_channel.h"
+#include "remote-syscall/body_messages.h"
+#include "remote-syscall/hollow_thread.h"
+#include "remote-syscall/home_files.h"
+
+namespace drover {
+
+/// What the calls cost the process: for mosps, and for tests that ask what was done away.
+struct CallCounters {
+  struct PerCall {
+    std::uint64_t served = 0;  ///< executions at home: of one that was disturbed, several
+    std::uint64_t forced_home = 0;
+  };
+  std::map<int, PerCall> calls;
+};
+
+/// Something that the server cannot deal with by itself.
+struct HomeEvent {
+  enum class Kind {
+    kNeedHome,  ///< the process must come home: `words` say why
+    kEnded,     ///< P has ended: `wait_status`
+  };
+  Kind kind = Kind::kNeedHome;
+  std::string words;
+  int call = -1;
+  int wait_status = 0;
+  /// A signal that is to be sent to the process once it is home.
+  std::optional<siginfo_t> raise;
+};
+
+/// What the threads have in common.
+struct HomeProcess {
+  const ForeignMemory* memory;
+  SecureChannel* channel;
+  HomeFiles files;
+  std::array<KernelSigaction, kSignalCount> actions;
+  CallCounters* counters;
+  bool recalling = false;
+  bool ending = false;             ///< it is about to be waited for
+  int changing_descriptors = 0;    ///< so many threads are in calls that do
+  std::optional<HomeEvent> event;  ///< not yet taken
+};
+
+class HomeThread {
+ public:
+  /// Both outlive this.
+  HomeThread(HollowThread& thread, HomeProcess& process) : thread_(&thread), process_(&process) {}
+
+  HollowThread& hollow() { return *thread_; }
+  pid_t tid() const { return thread_->tid(); }
+
+  /// A frame of the thread has come: kCall with its tid read, or what follows.
+  Status on_call(WireReader& reader);
+  Status on_mask(const MaskMessage& message);
+  Status on_action(const ActionMessage& message);
+  /// A signal that the body could not take any more: it is pending again, and P is asked anew. One
+  /// for the process may be given only to the leading thread.
+  Status take_back(const siginfo_t& info);
+  /// The program ends, by this thread's call.
+  Status exit_process(int status);
+  /// This thread does, alone.
+  Status exit();
+
+  /// Takes up what has happened to it.
+  Status look();
+  /// Lets it wait for signals if it is stopped and has been for long enough: until then another
+  /// call may follow.
+  Status rest();
+  /// How long it may stay stopped; nothing if it is not.
+  std::optional<std::chrono::nanoseconds> deaf_patience() const;
+  /// The body's thread is in a call that was disturbed, and goes on with it.
+  void await_call();
+
+  /// The channel leads to another body now.
+  void begin_anew();
+  /// Signals taken from P that the body has not been told of.
+  std::vector<siginfo_t>& untold() { return untold_; }
+  const std::vector<siginfo_t>& untold() const { return untold_; }
+  Status tell_signal(const siginfo_t& info);
+  bool goes_on() const { return goes_on_; }
+
+ private:
+  struct PendingCall {
+    bool active = false;
+    std::uint64_t sequence = 0;
+    CallRequest request;
+    bool disturbed = false;  // by something that the program is not to see
+    bool changes_descriptors = false;
+  };
+
+  void frame_came();
+  bool over() const { return process_->ending || thread_->state() == HollowThread::State::kGone; }
+  bool is_leader() const { return thread_->tid() == process_->memory->pid(); }
+  Status tell_pending(SignalMask mask);
+  Status take_pending(SignalMask mask);
+  Status queue(const siginfo_t& info);
+  Status settle_call(std::int64_t result);
+  bool is_disturbed(std::int64_t result) const;
+  Status disturbed(std::int64_t came_to);
+  Status reply(CallEnd end, std::int64_t result, std::optional<std::int64_t> came_to = {});
+  Status send_reply(CallEnd end, CallReply& reply);
+  Status start(bool goes_on);
+  Result<bool> executed_by_us();
+  Status handle_signal(const TakenSignal& signal);
+  bool opened_own_memory(std::int64_t fd) const;
+
+  HollowThread* thread_;
+  HomeProcess* process_;
+  PendingCall call_;
+  bool telling_pending_ = false;    // those that a change of the mask unblocks
+  std::uint32_t signals_told_ = 0;  // over this channel
+  bool signal_told_ = false;        // during the call under way
+  bool goes_on_ = false;            // the body is about to go on with a disturbed call
+  std::chrono::steady_clock::time_point rest_at_;
+  std::vector<siginfo_t> untold_;
+  Bytes out_;  // reused: contents of a reply
+  std::vector<Piece> pieces_;
+};
+
+/// Whether a call that gave EINTR, though no signal came for the program, is to be made again:
+/// some give it for any wake-up (signal(7)). A descriptor is closed whatever close(2) returns.
+bool is_made_again_after_eintr(int number);
+
+/// What the kernel does with a signal whose action is SIG_DFL (signal(7)).
+enum class DefaultAction { kTerminate, kCore, kStop, kIgnore };
+DefaultAction default_action(int signal);
+
+}  // namespace drover

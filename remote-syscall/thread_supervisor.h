@@ -1,0 +1,117 @@
+// One thread of a body that runs: forwards its system calls home, delivers the signals that come
+// from there, and stops it when the body is to move.
+#pragma once
+
+#include <linux/seccomp.h>
+
+#include <chrono>
+#include <deque>
+#include <map>
+#include <optional>
+#include <vector>
+
+#include "common/secure_channel.h"
+#include "remote-syscall/body.h"
+#include "remote-syscall/marshal.h"
+
+namespace drover {
+
+class ThreadSupervisor {
+ public:
+  /// All outlive this. The thread is stopped, its registers set.
+  ThreadSupervisor(Body& body, BodyThread& thread, SecureChannel& channel)
+      : body_(&body), thread_(&thread), channel_(&channel) {}
+
+  const BodyThread& thread() const { return *thread_; }
+
+  /// Lets it run, or go on.
+  Status run();
+  /// Stops it where its state can be taken. It may not be waiting for home.
+  Status freeze();
+  /// An answer from home is due, which comes even if home has told us to leave.
+  bool awaits_home() const { return (call_.active || awaits_mask_) && !frozen_ && !ended_; }
+
+  /// Takes up one of its calls.
+  Status dispatch(const seccomp_notif& notification);
+  /// Takes up what has happened to it.
+  Status look();
+  Status on_reply(ByteView payload);
+  Status on_mask_set();
+  Status on_signal(const siginfo_t& info);
+
+  bool frozen() const { return frozen_; }
+  /// It is gone.
+  bool ended() const { return ended_; }
+  /// It is gone, and so is the body; home has been told how.
+  bool died() const { return ended_ && !leaving_; }
+  /// It is ending, alone: home knows.
+  bool leaving() const { return leaving_; }
+  /// The program is ending by its call: home knows, and nothing is left to be moved.
+  bool exiting() const { return exiting_; }
+  /// Signals that came from home and were not yet delivered: they go where the body goes.
+  std::vector<siginfo_t> undelivered() const;
+  /// Takes over what was undelivered where the body was before; to be called before `run`.
+  void adopt(const std::vector<siginfo_t>& signals) {
+    arrived_.insert(arrived_.end(), signals.begin(), signals.end());
+  }
+
+ private:
+  struct Call {
+    bool active = false;
+    std::uint64_t notification = 0;
+    std::uint64_t sequence = 0;
+    CallRequest request;
+    std::chrono::steady_clock::time_point sent;
+  };
+
+  Status end(const seccomp_notif& notification);
+  Status leave_restart_block();
+  Result<bool> signal_waits_in_body();
+  Status forget_vanished();
+  Status forward(const seccomp_notif& notification);
+  Status mediate(const seccomp_notif& notification);
+  Status send_call();
+  void in_call_with(std::int64_t result);
+  Status restart_unseen_call();
+  Status need_home(int call);
+  Status interrupted(std::int64_t result);
+  bool transferred_a_part(std::int64_t result) const;
+  Status hold(std::int64_t result);
+  Status go_on(std::int64_t result);
+  Status deliver_under_wait_mask(const siginfo_t& info, std::int64_t result);
+  Status mirror_mask(const seccomp_notif& notification);
+  Status mirror_sigreturn();
+  Status mirror_action(const seccomp_notif& notification);
+  Status declare_mask(SignalMask mask);
+  Status enter_handler(int signal, const KernelSigaction& action);
+  Status await_mask_or_let_through(std::uint64_t id);
+
+  Status answer(std::uint64_t id, std::int64_t result);
+  Status let_through(std::uint64_t id);
+
+  Status queue_arrived();
+  Status queue_signal(const siginfo_t& info);
+  Status on_stop(const Stop& stop);
+  Status on_signal_stop(int signal);
+  Status wait_frozen();
+  Status gone(const Stop& stop);
+
+  Body* body_;
+  BodyThread* thread_;
+  SecureChannel* channel_;
+  Call call_;
+  bool frozen_ = true;
+  bool ended_ = false;
+  bool exiting_ = false;
+  bool leaving_ = false;  // the thread alone is ending, and home knows
+  bool awaits_mask_ = false;
+  bool sleeps_at_home_ = false;     // an interrupted sleep whose rest waits in P
+  std::uint32_t signals_seen_ = 0;  // told by home over this channel
+  // What a call gives that a signal meets before home executes it: a new one begins after it.
+  std::int64_t if_signalled_ = kErestartnointr;
+  SignalMask blocked_by_handlers_ = 0;           // of what is declared: not by the program itself
+  std::deque<siginfo_t> arrived_;                // during the call, to be queued at its answer
+  std::map<int, std::deque<siginfo_t>> queued_;  // sent to the body, not yet delivered there
+};
+
+}  // namespace drover
