@@ -85,10 +85,13 @@ static inline void* crew_member(void* argument) {
 }
 
 // Makes `size` threads that will each call part(0..size-1, round) in every round.
-static inline void crew_start(int size, void (*part)(int who, int round)) {
+static inline void crew_with_stacks(size_t stack, int size, void (*part)(int who, int round)) {
   crew.size = size;
   crew.part = part;
-  for (int i = 0; i < size; ++i) crew.thread[i] = thread_start(crew_member, boxed(i));
+  for (int i = 0; i < size; ++i) crew.thread[i] = thread_with_stack(stack, crew_member, boxed(i));
+}
+static inline void crew_start(int size, void (*part)(int who, int round)) {
+  crew_with_stacks(kSmallStack, size, part);
 }
 
 // Lets the crew do its part in this round.
