@@ -11,12 +11,12 @@ enum { kThreads = 3, kLengthMs = 7 };
 
 static atomic_int ids[kThreads], rung[kThreads], ended[kThreads], over;
 static __thread int me = -1;
-static volatile int values[kThreads];
+static atomic_int values[kThreads];
 
 static void handler(int signo, siginfo_t* info, void* context) {
   (void)signo, (void)context;
   CHECK(me >= 0 && info->si_code == SI_TIMER, "the main thread handles it");
-  values[me] = info->si_value.sival_int;
+  atomic_store(&values[me], info->si_value.sival_int);
   atomic_fetch_add(&rung[me], 1);
 }
 
@@ -61,7 +61,7 @@ int main(int argc, char** argv) {
     MUST(timer_settime(timer, 0, &once, NULL));
     await_count(&rung[to], before[to] + 1, "its signal");
     CHECK(now(CLOCK_MONOTONIC) - start >= kLengthMs * kMs, "early");
-    CHECK(seen(values[to]) == conform.round, "value %d", values[to]);
+    CHECK(seen(atomic_load(&values[to])) == conform.round, "value %d", atomic_load(&values[to]));
     CHECK(MUST(timer_getoverrun(timer)) == 0, "overruns");
     MUST(timer_delete(timer));
     for (int i = 0; i < kThreads; ++i)
