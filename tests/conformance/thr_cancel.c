@@ -1,4 +1,4 @@
-/* covers: calls=read,clock_nanosleep kind=forwarded; calls=futex,exit kind=local; breaks-when: a
+/* covers: calls=clock_nanosleep kind=forwarded; calls=futex,exit kind=local; breaks-when: a
    thread that is cancelled in a call, in a wait for a condition or while it computes does not end
    there, does not clean up, or takes what the call was to give it */
 #include "threads.h"

@@ -1,4 +1,4 @@
-/* covers: calls=exit,futex kind=local; calls=read,clock_nanosleep kind=forwarded; breaks-when: the
+/* covers: calls=exit,futex kind=local; calls=clock_nanosleep kind=forwarded; breaks-when: the
    thread that joins one that ended is not told, or told another value */
 #include "threads.h"
 

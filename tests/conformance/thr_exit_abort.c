@@ -1,4 +1,4 @@
-/* covers: calls=clock_nanosleep,prlimit64,read kind=forwarded; ends=signal:SIGABRT; moves=away;
+/* covers: calls=clock_nanosleep,prlimit64 kind=forwarded; ends=signal:SIGABRT; moves=away;
    breaks-when: abort() in another thread than the first does not end the program by SIGABRT, as its
    parent sees it */
 #include <sys/resource.h>

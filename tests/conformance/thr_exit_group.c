@@ -20,7 +20,10 @@ static void* waiter(void* argument) {
   return argument;
 }
 static void* runner(void* argument) {
-  for (;;) atomic_load(&last_round);
+  for (;;) {
+    spin_ms(3);
+    pause_ms(3);
+  }
   return argument;
 }
 

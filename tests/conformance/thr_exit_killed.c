@@ -1,4 +1,4 @@
-/* covers: calls=clock_nanosleep,read,nanosleep kind=forwarded; ends=signal:SIGTERM; moves=away;
+/* covers: calls=clock_nanosleep kind=forwarded; ends=signal:SIGTERM; moves=away;
    breaks-when: a signal from home that ends the program leaves one of its threads, or its parent
    sees another end */
 #include "threads.h"

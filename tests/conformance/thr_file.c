@@ -1,5 +1,5 @@
-/* covers: calls=pread64,pwrite64,lseek,read,fstat kind=forwarded; breaks-when: a thread that reads
-   a file gets what another one asked for, or their common offset is not one */
+/* covers: calls=pread64,pwrite64,lseek,read,newfstatat kind=forwarded; breaks-when: a thread that
+   reads a file gets what another one asked for, or their common offset is not one */
 #include "threads.h"
 
 enum { kThreads = 6, kBlock = 3000, kBlocks = 60, kReads = 8 };

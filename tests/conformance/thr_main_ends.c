@@ -1,4 +1,4 @@
-/* covers: calls=clock_nanosleep,read kind=forwarded; calls=futex,exit kind=local; moves=away;
+/* covers: calls=clock_nanosleep kind=forwarded; calls=futex,exit kind=local; moves=away;
    breaks-when: the first thread cannot end before the others, or the program does not end with the
    last of them */
 #include "threads.h"

@@ -1,4 +1,4 @@
-/* covers: calls=getpriority,setpriority,getppid kind=forwarded; breaks-when: a call of one thread
+/* covers: calls=getpriority,setpriority kind=forwarded; breaks-when: a call of one thread
    is made by another one at home, which has a niceness of its own */
 #include <sys/resource.h>
 
@@ -14,8 +14,7 @@ static int niceness(int who, int round) { return before + 2 * who + (round > con
 
 static void part(int who, int round) {
   if (round == 1) atomic_store(&ids[who], gettid());
-  if (round == 1 || round == conform.rounds / 2 + 1)
-    MUST(setpriority(PRIO_PROCESS, 0, niceness(who, round)));
+  MUST(setpriority(PRIO_PROCESS, 0, niceness(who, round)));
   errno = 0;
   for (int i = 0; i < 5; ++i) {
     int nice = getpriority(PRIO_PROCESS, 0);
