@@ -50,7 +50,7 @@ static void* waiter(void* argument) {
 static void part(int who, int round) {
   (void)round;
   struct timespec length = spec_of((who + 1) * 3 * kMs);
-  int error = clock_nanosleep(CLOCK_MONOTONIC, 0, &length, NULL);
+  int error = clock_nanosleep(CLOCK_MONOTONIC, 0, &length, &length);
   CHECK(error == 0, "the sleep of thread %d gave %d", who, error);
 }
 

@@ -28,7 +28,7 @@ static void wait_in_kind(int me) {
       break;
     case 2: {
       struct timespec length = spec_of(1000 * kSecond);
-      clock_nanosleep(CLOCK_MONOTONIC, 0, &length, NULL);
+      clock_nanosleep(CLOCK_MONOTONIC, 0, &length, &length);
       break;
     }
     case 3:

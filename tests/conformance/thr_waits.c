@@ -95,7 +95,7 @@ static void part(int who, int round) {
   // One sleeps meanwhile, for a certain time.
   struct timespec length = spec_of(kSleepMs * kMs);
   int64_t start = now(CLOCK_MONOTONIC);
-  int error = clock_nanosleep(CLOCK_MONOTONIC, 0, &length, NULL);
+  int error = clock_nanosleep(CLOCK_MONOTONIC, 0, &length, &length);
   int64_t took = now(CLOCK_MONOTONIC) - start;
   CHECK(seen(error) == 0, "the sleep gave %d", error);
   CHECK(took >= kSleepMs * kMs && took < kLate, "it lasted %lld ms", (long long)(took / kMs));

@@ -271,7 +271,8 @@ int main(void) {
   char line[64];
   for (; !stop; ++n) {
     put(line, snprintf(line, sizeof line, "%u %lu\n", n, progress()));
-    nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000}, NULL);
+    struct timespec pause = {ms / 1000, ms % 1000 * 1000000};
+    nanosleep(&pause, &pause);
   }
   atomic_store(&over, true);
   check_end();
