@@ -68,9 +68,11 @@ static void put(const char* line, int length) {
   if (write(STDOUT_FILENO, line, (size_t)length) != length) _exit(3);
 }
 
-// Ends the program, at once.
+// Ends the program, at once; the first that comes here says why.
 __attribute__((noreturn)) static void wrong(const char* what) {
+  static atomic_flag said = ATOMIC_FLAG_INIT;
   char line[200];
+  while (atomic_flag_test_and_set(&said)) pause();
   put(line, snprintf(line, sizeof line, "wrong: %s (thread %d, errno %d)\n", what, me, errno));
   _exit(1);
 }
@@ -271,8 +273,8 @@ int main(void) {
   char line[64];
   for (; !stop; ++n) {
     put(line, snprintf(line, sizeof line, "%u %lu\n", n, progress()));
-    struct timespec pause = {ms / 1000, ms % 1000 * 1000000};
-    nanosleep(&pause, &pause);
+    struct timespec left = {ms / 1000, ms % 1000 * 1000000};
+    nanosleep(&left, &left);
   }
   atomic_store(&over, true);
   check_end();
