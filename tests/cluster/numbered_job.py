@@ -1,4 +1,5 @@
-"""programs/numbers as a job in a lab: what it prints is checked line by line as it comes."""
+"""programs/numbers, or one that speaks like it, as a job in a lab: what it prints is checked line
+by line as it comes."""
 
 import os
 import re
@@ -35,10 +36,10 @@ class NumberedJob:
     """The job, its standard output read and checked by a thread."""
 
     def __init__(self, lab, *args, node="n1", user=None, every_ms=2, ballast_mb=0,
-                 options=()):
+                 options=(), program="numbers", lines=None):
         self.lab = lab
         self.node = node
-        self.lines = Sequence()
+        self.lines = lines or Sequence()
         self.problem = None
         self.ended = None  # the number in the line "end", when it has come
         script = 'echo $$; exec "$@"'
@@ -46,7 +47,7 @@ class NumberedJob:
         reader, self._error_writer = os.pipe()
         self.process = lab.popen(node, ["env", f"EVERY_MS={every_ms}",
                                         f"BALLAST_MB={ballast_mb}", "mosrun", *options, "sh", "-c",
-                                        script, "sh", PROGRAMS / "numbers", *args], user=user,
+                                        script, "sh", PROGRAMS / program, *args], user=user,
                                  stderr=self._error_writer)
         self.pid = int(self.process.stdout.readline())
         self.error = ""

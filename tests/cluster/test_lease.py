@@ -1,5 +1,6 @@
 """A body that hears nothing of its home ends by itself, before home counts it as ended."""
 
+import json
 import os
 import signal
 import subprocess
@@ -50,12 +51,18 @@ def test_a_body_that_waits_for_a_call_ends_with_its_lease(fault_lab):
     assert names_node(job.error, job.pid)
 
 
+def cpu_away(lab, pid):
+    """The seconds of CPU time of a job's body, as its home has heard of them."""
+    jobs = json.loads(lab.out("n1", ["mosps", "--json"]))
+    return next(job["cpu_away_s"] for job in jobs if job["pid"] == pid)
+
+
 def test_a_body_that_computes_ends_with_its_lease(fault_lab):
     lab = fault_lab.lab
     job = lab.popen("n1", ["mosrun", "sh", "-c", "echo $$; while :; do :; done"])
     pid = job.stdout.readline().strip()
     lab.exec("n1", ["mosmigrate", pid, "n2"])
-    time.sleep(2 * HEARTBEAT)
+    wait_until(lambda: cpu_away(lab, int(pid)) > 0, what="home hears that it computes")
     body = next(name for _, name in fault_lab.processes("n2", ("sh", "dash", "bash")))
     check(end_of_body(fault_lab, body))
     _, error = job.communicate(timeout=10)

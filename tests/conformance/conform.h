@@ -76,6 +76,13 @@ __attribute__((format(printf, 2, 3), noreturn)) static inline void conform_fail(
                                                                                 const char* what,
                                                                                 ...) {
   int error = errno;
+  // Of several threads the first one says why; the others wait for the end.
+  static pid_t failing;
+  pid_t nobody = 0, me = gettid();
+  if (!__atomic_compare_exchange_n(&failing, &nobody, me, false, __ATOMIC_SEQ_CST,
+                                   __ATOMIC_SEQ_CST) &&
+      nobody != me)
+    for (;;) pause();
   va_list args;
   va_start(args, what);
   printf("FAIL ");
