@@ -45,6 +45,9 @@ class BodySupervisor {
   void adopt(const std::vector<siginfo_t>& signals) {
     arrived_.insert(arrived_.end(), signals.begin(), signals.end());
   }
+  /// Tells home the program's mask and actions: where the body was before, that may have been said
+  /// to a home that could not hear it any more.
+  Status declare_anew();
   const OwnedFd& listener() const { return body_->listener; }
 
  private:

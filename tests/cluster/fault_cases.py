@@ -118,7 +118,7 @@ class FaultLab:
         mark = f"moslab-{self.lab.name}/{node}/"
         for directory in Path("/proc").glob("[0-9]*"):
             try:
-                name = (directory / "comm").read_text().strip()
+                name = (directory / "comm").read_text(errors="replace").strip()
                 if name not in names or mark not in (directory / "cgroup").read_text():
                     continue
                 if (directory / "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z":
