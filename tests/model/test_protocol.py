@@ -17,15 +17,16 @@ MEMORY_MB = 3500
 
 # What is explored: orders to move, faults, calls of the program, and what else it does.
 CLEAN = {
-    "calls": dict(MOVES=2, FAULTS=1, CALLS=1, NOTES=0, DISTURBANCES=1),
-    "declarations": dict(MOVES=2, FAULTS=1, CALLS=0, NOTES=1),
-    "needs-home-or-exits": dict(MOVES=2, FAULTS=1, CALLS=0, NOTES=0, NEEDS=1, EXITS=1),
+    "a-call": dict(MOVES=2, FAULTS=1, CALLS=1, NOTES=0),
+    "a-declaration": dict(MOVES=2, FAULTS=1, CALLS=0, NOTES=1),
     "three-moves": dict(MOVES=3, FAULTS=1, CALLS=0, NOTES=0),
     "two-faults": dict(MOVES=1, FAULTS=2, CALLS=1, NOTES=1),
 }
 LARGE = {
-    "two-moves-and-two-faults": dict(MOVES=2, FAULTS=2, CALLS=0, NOTES=0),
+    "a-disturbed-call": dict(MOVES=2, FAULTS=1, CALLS=1, NOTES=0, DISTURBANCES=1),
+    "needs-home-or-exits": dict(MOVES=2, FAULTS=1, CALLS=0, NOTES=0, NEEDS=1, EXITS=1),
     "two-calls": dict(MOVES=2, FAULTS=1, CALLS=2, NOTES=0),
+    "two-moves-and-two-faults": dict(MOVES=2, FAULTS=2, CALLS=0, NOTES=0),
     "three-moves-and-a-call": dict(MOVES=3, FAULTS=1, CALLS=1, NOTES=0),
 }
 
