@@ -20,6 +20,7 @@
 #include "common/process/short_transfer.h"
 #include "common/process/timed_wait.h"
 #include "common/sha256.h"
+#include "common/tls_socket.h"
 #include "migrate/body_end.h"
 #include "migrate/content_transfer.h"
 #include "migrate/jobs_process.h"
@@ -33,6 +34,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr std::chrono::seconds kBuildPatience{60};
 constexpr std::chrono::seconds kRunPatience{5};
+/// Between two looks at the process while a guest is waited for.
+constexpr std::chrono::milliseconds kGlance{500};
 
 Result<Identity> identity_of(pid_t pid, const std::string& job, const std::string& home) {
   DROVER_TRY(const std::string status, read_proc_file("/proc/" + std::to_string(pid) + "/status"));
@@ -319,8 +322,22 @@ Status Outbound::send_image() {
   return fault_point("deputy.outbound.image-sent");
 }
 
+/// What the guest says of the image. Its user, who may lose patience first, may kill the process.
+Result<Frame> Outbound::await_answer() {
+  const auto deadline = Clock::now() + kBuildPatience;
+  for (;;) {
+    const auto patience = std::min<std::chrono::milliseconds>(kGlance, time_left(deadline));
+    auto answer = channel_->receive_within(patience);
+    if (answer || answer.error().code != ETIMEDOUT || Clock::now() >= deadline) return answer;
+    DROVER_TRY(const std::optional<Stop> stop, thread_.poll());
+    if (!stop || !stop->gone()) continue;
+    stops_ = false;
+    return refusal("the process has ended");
+  }
+}
+
 Status Outbound::agree() {
-  DROVER_TRY(const Frame answer, channel_->receive_within(kBuildPatience));
+  DROVER_TRY(const Frame answer, await_answer());
   if (answer.type == type(FrameType::kFailed)) return failure_of(answer);
   if (answer.type != type(FrameType::kReady)) return refusal("unexpected answer of the guest");
   return fault_point("deputy.outbound.ready");

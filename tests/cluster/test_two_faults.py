@@ -1,8 +1,9 @@
-"""Something goes wrong after, or just before, something else did.
+"""Something goes wrong after, or beside, something else that does.
 
 The model of tests/model knows these runs as mutations; see docs/protocol.md.
 """
 
+import signal
 import time
 
 import pytest
@@ -92,3 +93,27 @@ def test_what_a_source_says_of_the_program_before_it_leaves_is_not_lost(fault_la
     lab.exec("n1", ["kill", "-USR1", pid])
     assert job.stdout.readline() == "handled\n"
     assert job.wait(timeout=10) == 0
+
+
+def test_a_guest_that_fails_when_its_body_runs_already_is_asked_why(fault_lab):
+    fault_lab.prepare({"n2": "guest.image.running:fail"})
+    job = NumberedJob(fault_lab.lab, every_ms=5)
+    job.progress(5)
+    job.migrate("n2", check=False)
+    job.process.wait(timeout=10)
+    job.join()
+    assert "made to fail at guest.image.running" in job.error
+
+
+def test_a_process_whose_body_is_not_built_can_be_killed(fault_lab):
+    fault_lab.prepare({"n2": "guest.image.loaded:delay=15000"})
+    job = NumberedJob(fault_lab.lab, every_ms=5)
+    job.progress(5)
+    mover = fault_lab.lab.popen("n1", ["mosmigrate", job.pid, "n2"])
+    wait_for_step(fault_lab, "n2", "guest.image.loaded")
+    fault_lab.lab.exec("n1", ["kill", "-KILL", job.pid])
+    assert job.process.wait(timeout=4) == 128 + signal.SIGKILL
+    _, words = mover.communicate(timeout=4)
+    assert words.endswith("the process has ended\n")
+    job.join()
+    assert job.error == ""
