@@ -1,6 +1,7 @@
 #include "migrate/outbound.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/stat.h>
@@ -326,13 +327,17 @@ Status Outbound::send_image() {
 Result<Frame> Outbound::await_answer() {
   const auto deadline = Clock::now() + kBuildPatience;
   for (;;) {
-    const auto patience = std::min<std::chrono::milliseconds>(kGlance, time_left(deadline));
-    auto answer = channel_->receive_within(patience);
-    if (answer || answer.error().code != ETIMEDOUT || Clock::now() >= deadline) return answer;
+    DROVER_TRY(const std::optional<Frame> answer, channel_->receive());
+    if (answer) return *answer;
+    const auto patience = time_left(deadline);
+    if (patience.count() == 0) return Error{ETIMEDOUT, "the guest's word on the image"};
     DROVER_TRY(const std::optional<Stop> stop, thread_.poll());
-    if (!stop || !stop->gone()) continue;
-    stops_ = false;
-    return refusal("the process has ended");
+    if (stop && stop->gone()) {
+      stops_ = false;
+      return refusal("the process has ended");
+    }
+    pollfd ready{channel_->poll_fd(), POLLIN, 0};
+    poll(&ready, 1, static_cast<int>(std::min(kGlance, patience).count()));
   }
 }
 

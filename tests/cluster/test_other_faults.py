@@ -59,7 +59,8 @@ def test_a_process_goes_on_or_its_user_is_told(bench, case):
 
 
 def test_the_table_has_every_case(bench, request):
-    lines = ["| step | " + " | ".join(OTHER_ACTIONS) + " |", "| --- " * (len(OTHER_ACTIONS) + 1) + "|"]
+    lines = ["| step | " + " | ".join(OTHER_ACTIONS) + " |",
+             "| --- " * (len(OTHER_ACTIONS) + 1) + "|"]
     chosen = {item.callspec.params["case"] for item in request.session.items
               if item.module is request.module and hasattr(item, "callspec")}
     for point in dict.fromkeys(case.point for case in CASES):

@@ -1,9 +1,9 @@
 /* The protocol by which a process moves: outbound, hop, homecoming, calls, and what goes wrong.
  *
  * One process, its deputy at home, and guests on two other nodes, 0 and 1. States and messages
- * have the names that docs/protocol.md says where to find in the code; messages and steps (a comment
- * "step NAME" stands where the fault point NAME of common/fault.h is passed) are compared with the
- * code by test_protocol.py.
+ * have the names that docs/protocol.md says where to find in the code; test_protocol.py compares
+ * messages and steps with it (a comment "step NAME" stands where the fault point NAME of
+ * common/fault.h is passed).
  *
  * A connection keeps order and delivers nothing twice, but may die with any suffix of what was
  * sent undelivered, in either direction: it is TCP under TLS. A direction of a link that is cut
@@ -82,7 +82,6 @@ mtype:home p = pRuns;
 mtype:deputy d = dNone;
 bool exitkill;           /* PTRACE_O_EXITKILL: P dies with the deputy */
 bool said;               /* the user knows why P has ended */
-bool home_dead;
 byte cur = NONE;         /* the guest that the deputy serves, or sends P to */
 byte target = NONE;      /* of a hop */
 bool answer_due;         /* Deputy::answer_due_ */
@@ -122,6 +121,7 @@ chan to_home[2] = [6] of { mtype:frame, byte, byte };
 bool home_end[2], guest_end[2];
 bool cut_down[2], cut_up[2];           /* nothing gets through from home, to home */
 bool cut_hop;                          /* nor between the two other nodes */
+bool stays_cut[2], hop_stays_cut;      /* it does not heal */
 chan hop_image[2] = [1] of { byte };   /* from the other guest to this one */
 
 /* Of one step only: what has just been received. */
@@ -990,6 +990,7 @@ end:
 inline cut_off(i) {
   cut_down[i] = true;
   cut_up[i] = true;
+  stays_cut[i] = true;
   blamed[i] = true
 }
 inline kill_guest(i) {
@@ -1010,6 +1011,17 @@ inline cut(i) {
   :: cut_down[i] = true
   :: cut_up[i] = true
   :: cut_down[i] = true; cut_up[i] = true
+  fi;
+  if
+  :: stays_cut[i] = true
+  :: skip
+  fi
+}
+inline cut_between() {
+  cut_hop = true;
+  if
+  :: hop_stays_cut = true
+  :: skip
   fi
 }
 inline leave_home() {
@@ -1051,7 +1063,6 @@ end:
        faults--;
        p = pEnded;
        said = true;
-       home_dead = true;
        cut_off(0);
        cut_off(1);
        leave_home();
@@ -1063,18 +1074,18 @@ end:
   :: atomic { faults > 0 && LIVES(1) -> faults--; kill_node(1) }
   :: atomic { faults > 0 && CONNECTED(0) && LINKED(0) -> faults--; cut(0) }
   :: atomic { faults > 0 && CONNECTED(1) && LINKED(1) -> faults--; cut(1) }
-  :: atomic { faults > 0 && target != NONE && !cut_hop -> faults--; cut_hop = true }
-  :: atomic { /* what is cut heals, sooner or later or never */
-       (cut_down[0] || cut_up[0]) && !node_dead[0] && !home_dead ->
+  :: atomic { faults > 0 && target != NONE && !cut_hop -> faults--; cut_between() }
+  :: atomic { /* sooner or later */
+       (cut_down[0] || cut_up[0]) && !stays_cut[0] ->
        cut_down[0] = false;
        cut_up[0] = false
      }
   :: atomic {
-       (cut_down[1] || cut_up[1]) && !node_dead[1] && !home_dead ->
+       (cut_down[1] || cut_up[1]) && !stays_cut[1] ->
        cut_down[1] = false;
        cut_up[1] = false
      }
-  :: atomic { cut_hop -> cut_hop = false }
+  :: atomic { cut_hop && !hop_stays_cut -> cut_hop = false }
   od
 }
 
