@@ -27,7 +27,6 @@ LARGE = {
     "needs-home-or-exits": dict(MOVES=2, FAULTS=1, CALLS=0, NOTES=0, NEEDS=1, EXITS=1),
     "two-calls": dict(MOVES=2, FAULTS=1, CALLS=2, NOTES=0),
     "two-moves-and-two-faults": dict(MOVES=2, FAULTS=2, CALLS=0, NOTES=0),
-    "three-moves-and-a-call": dict(MOVES=3, FAULTS=1, CALLS=1, NOTES=0),
 }
 
 PLAIN = dict(CALLS=0, NOTES=0)
