@@ -211,6 +211,8 @@ Result<bool> Outbound::settle_interrupted_call() {
   DROVER_TRY(Registers r, thread_.registers());
   const auto call = static_cast<std::int64_t>(r.orig_rax);
   const auto result = static_cast<std::int64_t>(r.rax);
+  DROVER_TRY(const bool faults, fault_waits(pid_));
+  if (faults) return false;
   DROVER_TRY(const bool cut_short, is_cut_short(r, process_->memory));
   if (call < 0 || (!is_restart(result) && result != -EINTR && !cut_short)) return true;
   DROVER_TRY(const SignalMask mask, blocked_signals(pid_));

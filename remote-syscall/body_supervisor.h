@@ -68,6 +68,7 @@ class BodySupervisor {
   void in_call_with(std::int64_t result);
   Status restart_unseen_call();
   Status need_home(int call);
+  Status leave_restart_block();
   Status on_reply(ByteView payload);
   Status interrupted(std::int64_t result);
   bool transferred_a_part(std::int64_t result) const;
