@@ -60,6 +60,12 @@ Result<bool> LeavingThread::freeze() {
   }
 }
 
+Result<bool> LeavingThread::is_there() {
+  DROVER_TRY(const std::optional<Stop> stop, thread_.poll());
+  if (stop && stop->gone()) stops_ = false;
+  return stops_;
+}
+
 Result<bool> LeavingThread::hold() {
   if (!seized_ || !stops_) return false;
   if (frozen_) return true;

@@ -21,6 +21,8 @@ class LeavingThread {
   /// Stops it where its state can be taken. Signals that were on their way are taken before.
   /// False: it has ended.
   Result<bool> freeze();
+  /// Whether it has not been killed since it was frozen.
+  Result<bool> is_there();
   /// Whether it is stopped, by force if need be. One that does not stop is let go by our own end.
   Result<bool> hold();
   /// Lets it go on, untraced, as if nothing had been.

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/kcmp.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/stat.h>
@@ -18,6 +19,7 @@
 #include "common/log.h"
 #include "common/process/thread_list.h"
 #include "common/sha256.h"
+#include "common/tls_socket.h"
 #include "migrate/body_end.h"
 #include "migrate/content_transfer.h"
 #include "migrate/jobs_process.h"
@@ -30,6 +32,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr std::chrono::seconds kBuildPatience{60};
 constexpr std::chrono::seconds kRunPatience{5};
+/// Between two looks at the process while a guest is waited for.
+constexpr std::chrono::milliseconds kGlance{500};
 
 Result<Identity> identity_of(pid_t pid, const std::string& job, const std::string& home) {
   DROVER_TRY(const std::string status, read_proc_file("/proc/" + std::to_string(pid) + "/status"));
@@ -248,8 +252,25 @@ Status Outbound::send_image() {
   return fault_point("deputy.outbound.image-sent");
 }
 
+/// What the guest says of the image. Its user, who may lose patience first, may kill the process.
+Result<Frame> Outbound::await_answer() {
+  const auto deadline = Clock::now() + kBuildPatience;
+  for (;;) {
+    DROVER_TRY(const std::optional<Frame> answer, channel_->receive());
+    if (answer) return *answer;
+    const auto patience = time_left(deadline);
+    if (patience.count() == 0) return Error{ETIMEDOUT, "the guest's word on the image"};
+    for (LeavingThread& thread : threads_) {
+      DROVER_TRY(const bool there, thread.is_there());
+      if (!there) return refusal("the process has ended");
+    }
+    pollfd ready{channel_->poll_fd(), POLLIN, 0};
+    poll(&ready, 1, static_cast<int>(std::min(kGlance, patience).count()));
+  }
+}
+
 Status Outbound::agree() {
-  DROVER_TRY(const Frame answer, channel_->receive_within(kBuildPatience));
+  DROVER_TRY(const Frame answer, await_answer());
   if (answer.type == type(FrameType::kFailed)) return failure_of(answer);
   if (answer.type != type(FrameType::kReady)) return refusal("unexpected answer of the guest");
   return fault_point("deputy.outbound.ready");

@@ -127,6 +127,17 @@ bool BodySupervisor::exiting() const {
   return std::ranges::any_of(threads_, &ThreadSupervisor::exiting);
 }
 
+Status BodySupervisor::declare_anew() {
+  for (ThreadSupervisor& thread : threads_) DROVER_CHECK(thread.declare_mask_anew());
+  for (std::int32_t signal = 1; signal <= kSignalCount; ++signal) {
+    if (signal == SIGKILL || signal == SIGSTOP) continue;
+    const ActionMessage action{signal, body_->home_pid,
+                               body_->actions[static_cast<std::size_t>(signal - 1)]};
+    DROVER_CHECK(channel_->send(type(FrameType::kAction), encode_record(action)));
+  }
+  return {};
+}
+
 SignalsOfThreads BodySupervisor::undelivered() const {
   SignalsOfThreads all;
   for (const ThreadSupervisor& thread : threads_) {

@@ -368,7 +368,19 @@ Status HomeThread::queue(const siginfo_t& info) {
   return injection.end();
 }
 
+// A guest that has taken a body over says all of it anew: that is no reason to be disturbed.
+bool HomeThread::is_known(const ActionMessage& message) const {
+  return process_->actions[static_cast<std::size_t>(message.signal - 1)] == message.action;
+}
+
+bool HomeThread::is_known(const MaskMessage& message) const {
+  if (message.wants_answer != 0 || thread_->state() != HollowThread::State::kStopped) return false;
+  const auto mask = thread_->thread().signal_mask();
+  return mask && *mask == message.mask;
+}
+
 Status HomeThread::on_action(const ActionMessage& message) {
+  if (is_known(message)) return {};
   frame_came();
   process_->actions[static_cast<std::size_t>(message.signal - 1)] = message.action;
   DROVER_CHECK(thread_->stop());
@@ -383,6 +395,7 @@ Status HomeThread::on_action(const ActionMessage& message) {
 }
 
 Status HomeThread::on_mask(const MaskMessage& message) {
+  if (goes_on_ && is_known(message)) return {};
   frame_came();
   DROVER_CHECK(thread_->stop());
   DROVER_CHECK(look());

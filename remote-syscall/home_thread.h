@@ -100,6 +100,8 @@ class HomeThread {
   void frame_came();
   bool over() const { return process_->ending || thread_->state() == HollowThread::State::kGone; }
   bool is_leader() const { return thread_->tid() == process_->memory->pid(); }
+  bool is_known(const ActionMessage& message) const;
+  bool is_known(const MaskMessage& message) const;
   Status tell_pending(SignalMask mask);
   Status take_pending(SignalMask mask);
   Status queue(const siginfo_t& info);

@@ -75,6 +75,11 @@ Status ThreadSupervisor::declare_mask(SignalMask mask) {
   return channel_->send(type(FrameType::kMask), encode_record(message));
 }
 
+Status ThreadSupervisor::declare_mask_anew() {
+  const MaskMessage message{thread_->home_tid, 0, thread_->declared_mask};
+  return channel_->send(type(FrameType::kMask), encode_record(message));
+}
+
 // What a handler blocks while it runs stays pending in P from now on.
 Status ThreadSupervisor::enter_handler(int signal, const KernelSigaction& action) {
   const SignalMask own = (action.flags & SA_NODEFER) != 0 ? 0 : signal_bit(signal);

@@ -40,6 +40,9 @@ class ThreadSupervisor {
   Status on_signal(const siginfo_t& info);
 
   bool frozen() const { return frozen_; }
+  /// Tells home the thread's mask.
+  Status declare_mask_anew();
+
   /// It is gone.
   bool ended() const { return ended_; }
   /// It is gone, and so is the body; home has been told how.
