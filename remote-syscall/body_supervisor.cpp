@@ -111,7 +111,7 @@ Status BodySupervisor::on_frame(const Frame& frame) {
 Status BodySupervisor::on_signal(const SignalMessage& message) {
   const auto told = thread(message.tid);
   if (told && !(*told)->leaving()) return (*told)->on_signal(message.info);
-  if (is_for_thread(message.info)) return {};
+  if (is_for_thread(message.info, body_->home_pid)) return {};
   SignalMessage back = message;
   back.tid = body_->home_pid;
   return channel_->send(type(FrameType::kSignal), encode_record(back));

@@ -83,7 +83,7 @@ Status HomeServer::on_exit(const ExitMessage& message) {
 Status HomeServer::end_thread(HomeThread& thread) {
   DROVER_CHECK(thread.exit());
   for (const siginfo_t& info : thread.untold()) {
-    if (!is_for_thread(info)) leader().untold().push_back(info);
+    if (!is_for_thread(info, process_.memory->pid())) leader().untold().push_back(info);
   }
   threads_.remove_if([&](const HomeThread& other) { return &other == &thread; });
   return {};
@@ -142,7 +142,7 @@ void HomeServer::await_call(pid_t tid) {
 }
 
 Status HomeServer::take_back(pid_t tid, const siginfo_t& info) {
-  if (!is_for_thread(info)) return leader().take_back(info);
+  if (!is_for_thread(info, process_.memory->pid())) return leader().take_back(info);
   const auto told = thread(tid);
   return told ? (*told)->take_back(info) : Status{};  // what is sent to a thread ends with it
 }

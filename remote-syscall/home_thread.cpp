@@ -363,7 +363,8 @@ Status HomeThread::queue(const siginfo_t& info) {
   DROVER_TRY(Injection injection, Injection::trapping(thread_->thread(), thread_->scratch()));
   const ForeignAddress at = thread_->scratch().data();
   DROVER_TRY(const auto borrowed, process_->memory->read_record<siginfo_t>(at));
-  DROVER_CHECK(queue_signal(injection, *process_->memory, tid(), is_for_thread(info), info, at));
+  DROVER_CHECK(queue_signal(injection, *process_->memory, tid(),
+                            is_for_thread(info, process_->memory->pid()), info, at));
   DROVER_CHECK(process_->memory->write_record(at, borrowed));
   return injection.end();
 }

@@ -7,8 +7,12 @@
 
 namespace drover {
 
-/// Whether the signal was sent to one thread: only that thread may ever get it.
-inline bool is_for_thread(const siginfo_t& info) { return info.si_code == SI_TKILL; }
+/// Whether the signal was sent to one thread, which alone may ever get it, as far as can be told
+/// from it: the kernel does not say. What a process queues to itself (SI_QUEUE) is taken for sent by
+/// pthread_sigqueue(3), not by sigqueue(3).
+inline bool is_for_thread(const siginfo_t& info, pid_t process) {
+  return info.si_code == SI_TKILL || (info.si_code == SI_QUEUE && info.si_pid == process);
+}
 
 /// Makes thread `tid` of process `pid`, which is borrowed, send the signal: to itself if
 /// `to_thread`, to the process otherwise, which of most signals only the leading thread may

@@ -1,6 +1,6 @@
-/* covers: calls=clock_nanosleep kind=forwarded; calls=futex,exit kind=local; moves=away;
-   breaks-when: the first thread cannot end before the others, or the program does not end with the
-   last of them */
+/* covers: calls=clock_nanosleep kind=forwarded; calls=futex kind=local; calls=exit kind=either;
+   moves=away; breaks-when: the first thread cannot end before the others, or the program does not
+   end with the last of them */
 #include "threads.h"
 
 static int ends[2];
