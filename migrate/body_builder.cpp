@@ -316,10 +316,9 @@ Status BodyBuilder::load_thread(const BodyThread& thread, const ThreadState& sta
   state.name.copy(name.data(), name.size() - 1);
   DROVER_CHECK(body_.memory.write_record(at, name));
   DROVER_CHECK(injection.call("prctl(PR_SET_NAME)", SYS_prctl, {PR_SET_NAME, at.value()}));
-  if ((state.alternate_stack.ss_flags & SS_DISABLE) == 0) {
-    DROVER_CHECK(body_.memory.write_record(at, state.alternate_stack));
-    DROVER_CHECK(injection.call("sigaltstack", SYS_sigaltstack, {at.value(), 0}));
-  }
+  // Also if there is none: the blank may have one from the program that made it.
+  DROVER_CHECK(body_.memory.write_record(at, state.alternate_stack));
+  DROVER_CHECK(injection.call("sigaltstack", SYS_sigaltstack, {at.value(), 0}));
   if (state.rseq.pointer != 0) {
     DROVER_CHECK(injection.call("rseq", SYS_rseq,
                                 {state.rseq.pointer, state.rseq.size, 0, state.rseq.signature}));

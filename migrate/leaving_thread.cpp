@@ -81,18 +81,17 @@ Status LeavingThread::let_go() {
 }
 
 // A call that our stop has interrupted must not show it: the kernel restarts most by itself,
-// but some give EINTR for any wake-up. False: a signal is waiting, which is to be taken first.
+// but some give EINTR for any wake-up. False: a signal is waiting, which is to be taken first: it
+// may be one that the program has just sent itself, and is handled before that call returns.
 Result<bool> LeavingThread::settle_interrupted_call() {
   DROVER_TRY(Registers r, thread_.registers());
   const auto call = static_cast<std::int64_t>(r.orig_rax);
   const auto result = static_cast<std::int64_t>(r.rax);
-  DROVER_TRY(const bool faults, fault_waits(tid_));
-  if (faults) return false;
   DROVER_TRY(const bool cut_short, is_cut_short(r, *memory_));
-  if (call < 0 || (!is_restart(result) && result != -EINTR && !cut_short)) return true;
   DROVER_TRY(const SignalMask mask, blocked_signals(tid_));
   DROVER_TRY(const SignalMask pending, pending_signals(tid_));
   const bool waits = (pending & ~mask) != 0;
+  if (call < 0 || (!is_restart(result) && result != -EINTR && !cut_short)) return !waits;
   // But a wait that the kernel would resume from what it keeps could not be moved any more then.
   if (waits && result != kErestartRestartblock) return false;
   if (cut_short) {

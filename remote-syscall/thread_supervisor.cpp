@@ -296,11 +296,18 @@ Status ThreadSupervisor::freeze() {
   return forget_vanished();
 }
 
-// A signal is to end the call that it is in, but did not come to it yet. What would be left of the
-// call otherwise is known to P only while it is hollow.
+// A signal is to end the call that it is in, but did not come to it yet: the call gives EINTR, and
+// what was left of it has been told. Otherwise that is known to P only while it is hollow.
 Status ThreadSupervisor::leave_restart_block() {
   DROVER_TRY(Registers r, thread_->thread.registers());
   if (static_cast<std::int64_t>(r.rax) != kErestartRestartblock || !sleeps_at_home_) return {};
+  DROVER_TRY(const bool ended_by_signal, signal_waits_in_body());
+  if (ended_by_signal) {
+    r.rax = static_cast<std::uint64_t>(-EINTR);
+    r.orig_rax = static_cast<std::uint64_t>(-1);
+    in_call_with(0);
+    return thread_->thread.set_registers(r);
+  }
   if (r.orig_rax == SYS_poll) {
     r.rax = static_cast<std::uint64_t>(kErestartnohand);
     DROVER_CHECK(thread_->thread.set_registers(r));
