@@ -14,12 +14,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-/// Calls of the class kBody whose answer is P's.
-bool answered_by_p(int number) {
-  return number == SYS_kill || number == SYS_tkill || number == SYS_tgkill ||
-         number == SYS_sched_getaffinity;
-}
-
 class BodyReader final : public MemoryReader {
  public:
   explicit BodyReader(const ForeignMemory& memory) : memory_(memory) {}
@@ -142,8 +136,9 @@ Status ThreadSupervisor::mediate(const seccomp_notif& notification) {
     case SYS_set_tid_address:
       thread_->clear_child_tid = notification.data.args[0];
       break;
+    case SYS_sched_getaffinity:
+      return forward(notification);  // the answer is P's
     default:
-      if (answered_by_p(notification.data.nr)) return forward(notification);
       return need_home(notification.data.nr);
   }
   return let_through(notification.id);

@@ -1,5 +1,5 @@
-/* covers: calls=kill,tgkill,tkill kind=local; calls=clock_nanosleep kind=forwarded; breaks-when: a
-   signal that the program sends itself is not handled before the call returns */
+/* covers: calls=kill,tgkill,tkill,clock_nanosleep kind=forwarded; breaks-when: a signal that the
+   program sends itself is not handled before the call returns */
 #include "conform.h"
 
 static volatile int signals;

@@ -1,5 +1,6 @@
-/* covers: calls=tgkill kind=local; calls=read kind=forwarded; breaks-when: a signal for one thread
-   is handled in another one, ends a call of another one, or does not end the call of its own */
+/* covers: calls=tgkill,read kind=forwarded; breaks-when: a signal for one thread, be it one of a
+   crash, is handled in another one, ends a call of another one, or does not end the call of its own
+ */
 #include "threads.h"
 
 enum { kThreads = 4 };
@@ -40,6 +41,7 @@ static void* worker(void* argument) {
 int main(int argc, char** argv) {
   conform_begin(argc, argv, "sig_thr_kill");
   on_signal(SIGUSR1, handler, 0);
+  on_signal(SIGSEGV, handler, 0);
   pthread_t threads[kThreads];
   for (int i = 0; i < kThreads; ++i) {
     MUST(pipe2(pipes[i], O_CLOEXEC));
@@ -49,12 +51,12 @@ int main(int argc, char** argv) {
   conform_ready();
   int signals[kThreads] = {0}, bytes = 0;
   while (conform_next()) {
-    for (int n = 0; n < 3; ++n) {
+    for (int n = 0; n < 4; ++n) {
       int to = (conform.round + n) % kThreads;
       if (n % 2)
         MUST(syscall(SYS_tgkill, getpid(), atomic_load(&ids[to]), SIGUSR1));
       else
-        WORKS(pthread_kill(threads[to], SIGUSR1));
+        WORKS(pthread_kill(threads[to], n ? SIGSEGV : SIGUSR1));
       await_count(&handled[to], ++signals[to], "signals");
     }
     for (int i = 0; i < kThreads; ++i) {

@@ -420,19 +420,20 @@ TEST(SyscallTable, WallClocksAreLocalAndCpuClocksAreNot) {
   EXPECT_EQ(clock(CLOCK_REALTIME_ALARM), CallClass::kForwarded);
 }
 
-TEST(SyscallTable, SignalsToOthersAreForwarded) {
+TEST(SyscallTable, SignalsAreForwarded) {
   const auto kill = [](int pid, int signal) {
     return class_of("kill", {static_cast<std::uint64_t>(pid), static_cast<std::uint64_t>(signal)});
   };
-  EXPECT_EQ(kill(kPid, SIGABRT), CallClass::kLocal);
   EXPECT_EQ(kill(kPid, 0), CallClass::kLocal);
-  EXPECT_EQ(kill(kPid, SIGUSR1), CallClass::kBody);
-  EXPECT_EQ(kill(kPid, 64), CallClass::kBody);
-  EXPECT_EQ(kill(kPid, 65), CallClass::kForwarded);
+  EXPECT_EQ(kill(kPid, SIGABRT), CallClass::kForwarded);
+  EXPECT_EQ(kill(kPid, SIGUSR1), CallClass::kForwarded);
   EXPECT_EQ(kill(kPid, SIGSTOP), CallClass::kForwarded);
   EXPECT_EQ(kill(kPid + 1, SIGABRT), CallClass::kForwarded);
   EXPECT_EQ(kill(0, SIGABRT), CallClass::kForwarded);
-  EXPECT_EQ(class_of("tgkill", {kPid, kPid + 1, SIGABRT}), CallClass::kLocal);
+  EXPECT_EQ(class_of("tgkill", {kPid, kPid + 1, 0}), CallClass::kLocal);
+  for (const std::uint64_t signal : {SIGSEGV, SIGUSR1, 32, 33})
+    EXPECT_EQ(class_of("tgkill", {kPid, kPid + 1, signal}), CallClass::kForwarded)
+        << "another thread's calls are in P";
   EXPECT_EQ(class_of("tgkill", {kPid + 1, kPid + 1, SIGABRT}), CallClass::kForwarded);
 }
 
