@@ -240,6 +240,7 @@ Status BodyBuilder::make_threads(const ProcessState& state) {
     DROVER_CHECK(load_thread(*thread, t));
     thread->clear_child_tid = t.clear_child_tid;
     thread->declared_mask = t.mask_at_home;
+    thread->blocked_by_handlers = t.blocked_by_handlers;
     ++thread;
   }
   return {};

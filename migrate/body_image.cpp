@@ -220,6 +220,7 @@ Result<ThreadState> capture_body_thread(const Body& body, const BodyThread& thre
   DROVER_CHECK(injection.end());
   state.tid = thread.home_tid;
   state.mask_at_home = thread.declared_mask;
+  state.blocked_by_handlers = thread.blocked_by_handlers;
   state.clear_child_tid = thread.clear_child_tid;
   return state;
 }

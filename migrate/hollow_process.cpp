@@ -21,9 +21,11 @@ namespace {
 constexpr int kMadvDontneedLocked = 24;  // Linux 5.18
 constexpr std::uint64_t kDropPiece = 16 << 20;
 
-/// A signal that was taken from a thread is that thread's, unless the thread blocks it by now.
-bool is_to_process(const siginfo_t& info, SignalMask mask, pid_t process) {
-  return !is_for_thread(info, process) && (mask & signal_bit(info.si_signo)) != 0;
+/// Whether a signal that was taken from a thread goes back to the process. It is that thread's,
+/// unless the program has made the thread block it since; what a handler blocks comes at its end.
+bool is_to_process(const siginfo_t& info, const ThreadState& thread, pid_t process) {
+  const SignalMask blocked = thread.mask & ~thread.blocked_by_handlers;
+  return !is_for_thread(info, process) && (blocked & signal_bit(info.si_signo)) != 0;
 }
 
 template <class T>
@@ -299,7 +301,7 @@ Status HomeRebuild::register_and_send(const ProcessState& state,
   std::vector<siginfo_t> of_process = to_process;
   for (const ThreadState& t : state.threads) {
     for (const siginfo_t& info : t.undelivered) {
-      if (!alone && is_to_process(info, t.mask, memory_->pid())) of_process.push_back(info);
+      if (!alone && is_to_process(info, t, memory_->pid())) of_process.push_back(info);
     }
   }
   struct Done {
@@ -316,8 +318,8 @@ Status HomeRebuild::register_and_send(const ProcessState& state,
         done.emplace_back(Done{std::move(injection), &t, ReturnedSignals(thread, *memory_, alone)});
     std::vector<siginfo_t> own = t.undelivered;
     if (!alone) {
-      std::erase_if(
-          own, [&](const siginfo_t& info) { return is_to_process(info, t.mask, memory_->pid()); });
+      std::erase_if(own,
+                    [&](const siginfo_t& info) { return is_to_process(info, t, memory_->pid()); });
     }
     outcome = make_registrations(now.injection, t);
     if (outcome) {

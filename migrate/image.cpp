@@ -84,6 +84,7 @@ void write_thread(WireWriter& w, const ThreadState& t) {
   w.record(t.registers);
   w.number(t.mask);
   w.number(t.mask_at_home);
+  w.number(t.blocked_by_handlers);
   w.record(t.rseq);
   w.number(t.robust_list);
   w.number(t.robust_list_size);
@@ -101,6 +102,7 @@ ThreadState read_thread(WireReader& r) {
   t.registers = r.record<Registers>();
   t.mask = r.number<SignalMask>();
   t.mask_at_home = r.number<SignalMask>();
+  t.blocked_by_handlers = r.number<SignalMask>();
   t.rseq = r.record<RseqRegistration>();
   t.robust_list = r.number<std::uint64_t>();
   t.robust_list_size = r.number<std::uint64_t>();

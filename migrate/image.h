@@ -139,7 +139,8 @@ struct ThreadState {
   std::int32_t tid = 0;
   Registers registers{};
   SignalMask mask = 0;
-  SignalMask mask_at_home = 0;  // P's: without what a handler blocks while it runs
+  SignalMask mask_at_home = 0;         // what P was last told
+  SignalMask blocked_by_handlers = 0;  // of that: what handlers block while they run
   RseqRegistration rseq;
   std::uint64_t robust_list = 0;
   std::uint64_t robust_list_size = 0;

@@ -18,7 +18,8 @@ struct BodyThread {
   std::int32_t home_tid = 0;  ///< as it sees itself, and that of P's thread
   TracedThread thread;
   std::uint64_t clear_child_tid = 0;
-  SignalMask declared_mask = 0;  ///< what P was last told
+  SignalMask declared_mask = 0;        ///< what P was last told
+  SignalMask blocked_by_handlers = 0;  ///< of that: not by the program itself
 };
 
 struct Body {

@@ -163,10 +163,9 @@ Status HomeServer::end_recall() {
   if (!process_.recalling) return {};
   process_.recalling = false;
   for (HomeThread& thread : threads_) {
-    DROVER_TRY(const SignalMask mask, thread.hollow().thread().signal_mask());
+    // Also those that it blocks by now: what a handler blocks, the guest keeps until its end.
     for (const siginfo_t& info : std::exchange(thread.untold(), {})) {
-      const bool blocked = (mask & signal_bit(info.si_signo)) != 0;
-      DROVER_CHECK(blocked ? take_back(thread.tid(), info) : thread.tell_signal(info));
+      DROVER_CHECK(thread.tell_signal(info));
     }
     if (thread.goes_on()) thread.await_call();
   }

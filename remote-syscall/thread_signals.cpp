@@ -70,7 +70,7 @@ Status ThreadSupervisor::declare_mask(SignalMask mask) {
   // unblocks it returns.
   awaits_mask_ = (thread_->declared_mask & ~mask) != 0;
   thread_->declared_mask = mask;
-  blocked_by_handlers_ &= mask;
+  thread_->blocked_by_handlers &= mask;
   const MaskMessage message{thread_->home_tid, awaits_mask_ ? 1U : 0U, mask};
   return channel_->send(type(FrameType::kMask), encode_record(message));
 }
@@ -85,7 +85,7 @@ Status ThreadSupervisor::enter_handler(int signal, const KernelSigaction& action
   const SignalMask own = (action.flags & SA_NODEFER) != 0 ? 0 : signal_bit(signal);
   const SignalMask before = thread_->declared_mask;
   DROVER_CHECK(declare_mask(before | action.mask | own));
-  blocked_by_handlers_ |= thread_->declared_mask & ~before;
+  thread_->blocked_by_handlers |= thread_->declared_mask & ~before;
   return {};
 }
 
@@ -231,7 +231,7 @@ Status ThreadSupervisor::queue_arrived() {
 
 Status ThreadSupervisor::queue_signal(const siginfo_t& info) {
   const int signal = info.si_signo;
-  const SignalMask blocked = thread_->declared_mask & ~blocked_by_handlers_;
+  const SignalMask blocked = thread_->declared_mask & ~thread_->blocked_by_handlers;
   if ((blocked & signal_bit(signal)) != 0 && !frozen_) {
     // Blocked in the meantime: it belongs to the pending ones, and those are home's. What a running
     // handler blocks waits for its end here, in the order in which it came.

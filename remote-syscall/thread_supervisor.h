@@ -112,7 +112,6 @@ class ThreadSupervisor {
   std::uint32_t signals_seen_ = 0;  // told by home over this channel
   // What a call gives that a signal meets before home executes it: a new one begins after it.
   std::int64_t if_signalled_ = kErestartnointr;
-  SignalMask blocked_by_handlers_ = 0;           // of what is declared: not by the program itself
   std::deque<siginfo_t> arrived_;                // during the call, to be queued at its answer
   std::map<int, std::deque<siginfo_t>> queued_;  // sent to the body, not yet delivered there
 };

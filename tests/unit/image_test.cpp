@@ -72,6 +72,7 @@ ProcessState some_state() {
   thread.tid = 4711;
   thread.registers.rip = 0x400123;
   thread.mask = signal_bit(SIGINT);
+  thread.blocked_by_handlers = signal_bit(SIGINT);
   thread.name = "program";
   thread.extended_state = Bytes(832, std::byte{5});
   siginfo_t info{};
