@@ -86,7 +86,7 @@ byte cur = NONE;         /* the guest that the deputy serves, or sends P to */
 byte target = NONE;      /* of a hop */
 bool answer_due;         /* Deputy::answer_due_ */
 bool source_gone;        /* of a hop, from where the deputy stands */
-bool recalling;          /* HomeServer::recalling_ */
+bool recalling;          /* HomeProcess::recalling */
 bool in_call;            /* a forwarded call is under way in P */
 byte last_call;          /* its sequence number */
 byte call_made;          /* and which one of the program's it is */
@@ -304,7 +304,7 @@ inline begin_recall() {
   :: !in_call
   fi
 }
-/* HomeServer::on_call */
+/* HomeThread::on_call */
 inline on_call(number, what) {
   assert(!in_call && number > last_call);
   last_call = number;
@@ -704,7 +704,7 @@ inline ready(i, content) {
   tell_home(i, kReady, 0, 0);
   g[i] = gAwaitCommit /* step guest.image.ready-sent */
 }
-/* BodySupervisor::on_reply */
+/* ThreadSupervisor::on_reply */
 inline on_reply(i, number, how) {
 #ifdef LEAVES_IN_CALL
   if
