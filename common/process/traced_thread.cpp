@@ -111,7 +111,8 @@ Result<Stop> TracedThread::wait() const {
   return Stop::from_wait_status(status);
 }
 
-// Every stop sends us SIGCHLD, if it is blocked: sigtimedwait is how to wait with a limit.
+// Every stop sends us SIGCHLD, if it is blocked: sigtimedwait is how to wait with a limit. What it
+// takes may have told of another thread, for which the caller watches by a descriptor, say.
 template <class Poll>
 Result<std::optional<Stop>> TracedThread::poll_until(std::chrono::steady_clock::time_point deadline,
                                                      Poll poll) {
@@ -123,10 +124,13 @@ Result<std::optional<Stop>> TracedThread::poll_until(std::chrono::steady_clock::
     sched_yield();
   }
   const ChildSignalBlocked blocked;
-  for (;;) {
-    DROVER_TRY(const std::optional<Stop> stop, poll());
-    if (stop || std::chrono::steady_clock::now() >= deadline) return stop;
-    sigtimedwait(&blocked.child(), nullptr, &kPause);
+  for (bool taken = false;;) {
+    const Result<std::optional<Stop>> stop = poll();
+    if (!stop || *stop || std::chrono::steady_clock::now() >= deadline) {
+      if (taken) raise(SIGCHLD);
+      return stop;
+    }
+    if (sigtimedwait(&blocked.child(), nullptr, &kPause) == SIGCHLD) taken = true;
   }
 }
 
