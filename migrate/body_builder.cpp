@@ -12,11 +12,13 @@
 #include <sys/syscall.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
 
 #include "common/process/memory_map.h"
 #include "common/process/thread_list.h"
 #include "migrate/area_mapping.h"
+#include "migrate/hollow_process.h"
 #include "remote-syscall/filter.h"
 
 namespace drover {
@@ -312,23 +314,19 @@ Status BodyBuilder::load_process(Injection& injection, const ProcessState& state
 
 Status BodyBuilder::load_thread(const BodyThread& thread, const ThreadState& state) {
   DROVER_TRY(Injection injection, Injection::trapping(thread.thread, body_.scratch));
+  struct {
+    stack_t stack;
+    std::array<char, 16> name;
+  } data{state.alternate_stack, {}};
+  state.name.copy(data.name.data(), data.name.size() - 1);
   const ForeignAddress at = body_.scratch.data();
-  std::array<char, 16> name{};
-  state.name.copy(name.data(), name.size() - 1);
-  DROVER_CHECK(body_.memory.write_record(at, name));
-  DROVER_CHECK(injection.call("prctl(PR_SET_NAME)", SYS_prctl, {PR_SET_NAME, at.value()}));
-  // Also if there is none: the blank may have one from the program that made it.
-  DROVER_CHECK(body_.memory.write_record(at, state.alternate_stack));
-  DROVER_CHECK(injection.call("sigaltstack", SYS_sigaltstack, {at.value(), 0}));
-  if (state.rseq.pointer != 0) {
-    DROVER_CHECK(injection.call("rseq", SYS_rseq,
-                                {state.rseq.pointer, state.rseq.size, 0, state.rseq.signature}));
-  }
-  if (state.robust_list != 0) {
-    DROVER_CHECK(injection.call("set_robust_list", SYS_set_robust_list,
-                                {state.robust_list, state.robust_list_size}));
-  }
-  DROVER_CHECK(injection.call("set_tid_address", SYS_set_tid_address, {state.clear_child_tid}));
+  DROVER_CHECK(body_.memory.write_record(at, data));
+  const ForeignAddress name_at = at + offsetof(decltype(data), name);
+  // The stack also if there is none: the blank may have one from the program that made it.
+  std::vector<InjectedCall> calls = registrations(state);
+  calls.push_back({"sigaltstack", SYS_sigaltstack, {at.value(), 0}});
+  calls.push_back({"prctl(PR_SET_NAME)", SYS_prctl, {PR_SET_NAME, name_at.value()}});
+  DROVER_CHECK(injection.call_all(body_.memory, calls));
   return injection.end();
 }
 

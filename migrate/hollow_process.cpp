@@ -8,6 +8,7 @@
 #include <sys/sysmacros.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
 #include <ctime>
 
@@ -37,33 +38,34 @@ auto at_address(const std::vector<T>& list, ForeignAddress a) -> const T* {
 
 }  // namespace
 
-Status clear_registrations(Injection& injection, const ThreadState& thread) {
+Status clear_registrations(Injection& injection, const ForeignMemory& memory,
+                           const ThreadState& thread) {
+  std::vector<InjectedCall> calls;
   if (thread.rseq.pointer != 0) {
     constexpr std::uint64_t kUnregister = 1;
-    DROVER_CHECK(injection.call(
-        "rseq", SYS_rseq,
-        {thread.rseq.pointer, thread.rseq.size, kUnregister, thread.rseq.signature}));
+    calls.push_back({"rseq",
+                     SYS_rseq,
+                     {thread.rseq.pointer, thread.rseq.size, kUnregister, thread.rseq.signature}});
   }
   if (thread.robust_list != 0) {
-    DROVER_CHECK(
-        injection.call("set_robust_list", SYS_set_robust_list, {0, thread.robust_list_size}));
+    calls.push_back({"set_robust_list", SYS_set_robust_list, {0, thread.robust_list_size}});
   }
-  DROVER_CHECK(injection.call("set_tid_address", SYS_set_tid_address, {0}));
-  return {};
+  calls.push_back({"set_tid_address", SYS_set_tid_address, {0}});
+  return injection.call_all(memory, calls);
 }
 
-/// Gives the kernel back what clear_registrations has taken from it.
-Status make_registrations(Injection& injection, const ThreadState& thread) {
+std::vector<InjectedCall> registrations(const ThreadState& thread) {
+  std::vector<InjectedCall> calls;
   if (thread.robust_list != 0) {
-    DROVER_CHECK(injection.call("set_robust_list", SYS_set_robust_list,
-                                {thread.robust_list, thread.robust_list_size}));
+    calls.push_back(
+        {"set_robust_list", SYS_set_robust_list, {thread.robust_list, thread.robust_list_size}});
   }
-  DROVER_CHECK(injection.call("set_tid_address", SYS_set_tid_address, {thread.clear_child_tid}));
+  calls.push_back({"set_tid_address", SYS_set_tid_address, {thread.clear_child_tid}});
   if (thread.rseq.pointer != 0) {
-    DROVER_CHECK(injection.call("rseq", SYS_rseq,
-                                {thread.rseq.pointer, thread.rseq.size, 0, thread.rseq.signature}));
+    calls.push_back(
+        {"rseq", SYS_rseq, {thread.rseq.pointer, thread.rseq.size, 0, thread.rseq.signature}});
   }
-  return {};
+  return calls;
 }
 
 ForeignRange argument_pages(const MemoryFields& memory) {
@@ -253,26 +255,31 @@ Status HomeRebuild::load(const ProcessState& state) {
     return refusal("its clock is further ahead than it can be waited for");
   }
   const ForeignAddress at = thread_->scratch().data();
-  for (int signal = 1; signal <= kSignalCount; ++signal) {
+  DROVER_CHECK(memory_->write_record(at, state.actions));
+  std::vector<InjectedCall> calls;
+  for (std::uint64_t signal = 1; signal <= kSignalCount; ++signal) {
     if (signal == SIGKILL || signal == SIGSTOP) continue;
-    DROVER_CHECK(memory_->write_record(at, state.actions[static_cast<std::size_t>(signal - 1)]));
-    DROVER_CHECK(injection.call("rt_sigaction", SYS_rt_sigaction,
-                                {static_cast<std::uint64_t>(signal), at.value(), 0, 8}));
+    const ForeignAddress action = at + (signal - 1) * sizeof(KernelSigaction);
+    calls.push_back({"rt_sigaction", SYS_rt_sigaction, {signal, action.value(), 0, 8}});
   }
+  DROVER_CHECK(injection.call_all(*memory_, calls));
   return injection.end();
 }
 
 Status HomeRebuild::load_thread(const HollowThread& thread, const ThreadState& state) const {
   DROVER_TRY(Injection injection, Injection::trapping(thread.thread(), thread.scratch()));
+  struct {
+    stack_t stack;
+    std::array<char, 16> name;
+  } data{state.alternate_stack, {}};
+  if (data.stack.ss_sp == nullptr) data.stack.ss_flags = SS_DISABLE;
+  state.name.copy(data.name.data(), data.name.size() - 1);
   const ForeignAddress at = thread.scratch().data();
-  stack_t stack = state.alternate_stack;
-  if (stack.ss_sp == nullptr) stack.ss_flags = SS_DISABLE;
-  DROVER_CHECK(memory_->write_record(at, stack));
-  DROVER_CHECK(injection.call("sigaltstack", SYS_sigaltstack, {at.value(), 0}));
-  std::array<char, 16> name{};
-  state.name.copy(name.data(), name.size() - 1);
-  DROVER_CHECK(memory_->write_record(at, name));
-  DROVER_CHECK(injection.call("prctl(PR_SET_NAME)", SYS_prctl, {PR_SET_NAME, at.value()}));
+  DROVER_CHECK(memory_->write_record(at, data));
+  const ForeignAddress name_at = at + offsetof(decltype(data), name);
+  DROVER_CHECK(injection.call_all(
+      *memory_, {{"sigaltstack", SYS_sigaltstack, {at.value(), 0}},
+                 {"prctl(PR_SET_NAME)", SYS_prctl, {PR_SET_NAME, name_at.value()}}}));
   return injection.end();
 }
 
@@ -321,7 +328,7 @@ Status HomeRebuild::register_and_send(const ProcessState& state,
       std::erase_if(own,
                     [&](const siginfo_t& info) { return is_to_process(info, t, memory_->pid()); });
     }
-    outcome = make_registrations(now.injection, t);
+    outcome = now.injection.call_all(*memory_, registrations(t));
     if (outcome) {
       const bool leads = &thread == thread_;
       outcome = now.signals.send(now.injection, leads ? of_process : std::vector<siginfo_t>(), own);
@@ -333,7 +340,7 @@ Status HomeRebuild::register_and_send(const ProcessState& state,
       DROVER_CHECK(one.signals.take_back(one.injection));
       ThreadState made = *one.state;
       DROVER_TRY(made.rseq, living(made.tid)->thread().rseq());
-      DROVER_CHECK(clear_registrations(one.injection, made));
+      DROVER_CHECK(clear_registrations(one.injection, *memory_, made));
     }
     DROVER_CHECK(one.injection.end());
   }

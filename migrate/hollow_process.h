@@ -13,7 +13,10 @@ namespace drover {
 
 /// Takes the registrations back by which the kernel would write into memory that is about to be
 /// dropped: restartable sequence, robust list, the word cleared at exit.
-Status clear_registrations(Injection& injection, const ThreadState& thread);
+Status clear_registrations(Injection& injection, const ForeignMemory& memory,
+                           const ThreadState& thread);
+/// The calls that make them again.
+std::vector<InjectedCall> registrations(const ThreadState& thread);
 
 /// Drops what private memory the process still has, but for `kept`. The areas stay.
 Status drop_memory(Injection& injection, pid_t pid, const Scratch& scratch, ForeignRange kept);

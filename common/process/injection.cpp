@@ -4,6 +4,7 @@
 #include <sys/syscall.h>
 
 #include <ctime>
+#include <span>
 
 #include "common/process/memory_map.h"
 
@@ -53,6 +54,7 @@ Result<Injection> Injection::trapping(const TracedThread& thread, const Scratch&
   Injection injection(thread);
   DROVER_CHECK(injection.borrow());
   injection.at_ = scratch.trapping_call();
+  injection.scratch_ = scratch;
   // A trap while SIGTRAP is blocked would make the kernel forget the program's action for it.
   DROVER_CHECK(thread.set_signal_mask(kAllSignals & ~signal_bit(SIGTRAP)));
   injection.active_ = true;
@@ -68,6 +70,7 @@ Status Injection::borrow() {
 Injection::Injection(Injection&& o) noexcept
     : thread_(o.thread_),
       at_(o.at_),
+      scratch_(o.scratch_),
       way_back_(std::move(o.way_back_)),
       saved_(o.saved_),
       mask_(o.mask_),
@@ -102,20 +105,53 @@ Result<std::uint64_t> Injection::call(const char* what, long number,
   return static_cast<std::uint64_t>(result);
 }
 
-Result<std::int64_t> Injection::run_once(const Registers& start) {
-  DROVER_CHECK(thread_->set_registers(start));
-  if (way_back_) {
-    DROVER_CHECK(to_next_syscall_stop());
-    DROVER_CHECK(to_next_syscall_stop());
-    DROVER_TRY(const Registers r, thread_->registers());
-    return static_cast<std::int64_t>(r.rax);
+Status Injection::call_all(const ForeignMemory& memory, const std::vector<InjectedCall>& calls) {
+  struct Row {
+    std::int64_t number;
+    std::array<std::uint64_t, 6> arguments;
+    std::int64_t result;
+  };
+  static_assert(sizeof(Row) == 64);
+  std::vector<Row> rows;
+  for (const InjectedCall& call : calls) rows.push_back({call.number, call.arguments, 0});
+  rows.push_back({-1, {}, 0});
+  DROVER_CHECK(memory.write(scratch_.table(), std::as_bytes(std::span(rows))));
+  Registers r = saved_;
+  r.orig_rax = static_cast<std::uint64_t>(-1);
+  r.rip = scratch_.calls_in_a_row().value();
+  r.rbx = scratch_.table().value();
+  r.rsp = at_.value();
+  DROVER_CHECK(run_to_trap(r, scratch_.after_calls_in_a_row()));
+  DROVER_CHECK(memory.read(scratch_.table(), std::as_writable_bytes(std::span(rows))));
+  for (std::size_t i = 0; i < calls.size(); ++i) {
+    const std::int64_t result = rows[i].result;
+    if (result >= 0 || result < -4095) continue;
+    return Error{static_cast<int>(-result), std::string(calls[i].what) + " in the process"};
   }
+  return {};
+}
+
+Result<std::int64_t> Injection::run_once(const Registers& start) {
+  Registers r;
+  if (way_back_) {
+    DROVER_CHECK(thread_->set_registers(start));
+    DROVER_CHECK(to_next_syscall_stop());
+    DROVER_CHECK(to_next_syscall_stop());
+    DROVER_TRY(r, thread_->registers());
+  } else {
+    DROVER_TRY(r, run_to_trap(start, at_ + 3));
+  }
+  return static_cast<std::int64_t>(r.rax);
+}
+
+Result<Registers> Injection::run_to_trap(const Registers& start, ForeignAddress trap) {
+  DROVER_CHECK(thread_->set_registers(start));
   for (;;) {
     DROVER_CHECK(thread_->resume());
     DROVER_TRY(const Stop stop, wait());
     DROVER_TRY(const Registers r, thread_->registers());
     if (stop.kind != Stop::Kind::kSignal) continue;
-    if (stop.signal == SIGTRAP && r.rip == at_.value() + 3) return static_cast<std::int64_t>(r.rax);
+    if (stop.signal == SIGTRAP && r.rip == trap.value()) return r;
     if (stop.signal == SIGSTOP) stop_held_ = true;
     // All others are blocked: such a one is a fault of the call itself.
     if (stop.signal != SIGSTOP && stop.signal != SIGTRAP) return broken_into_by(stop.signal);

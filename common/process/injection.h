@@ -4,6 +4,7 @@
 #include <array>
 #include <ctime>
 #include <optional>
+#include <vector>
 
 #include "common/process/foreign_memory.h"
 #include "common/process/returning_call.h"
@@ -11,6 +12,13 @@
 #include "common/process/traced_thread.h"
 
 namespace drover {
+
+/// One of several calls.
+struct InjectedCall {
+  const char* what;
+  long number;
+  std::array<std::uint64_t, 6> arguments;
+};
 
 /// Borrows a stopped thread: while this object lives, `call` makes the thread execute system
 /// calls; when it ends, registers, extended state and signal mask are again what they were
@@ -36,6 +44,10 @@ class Injection {
   Result<std::uint64_t> call(const char* what, long number,
                              std::array<std::uint64_t, 6> arguments = {});
 
+  /// The same for calls that are made one after the other, with one stop for all, up to one that
+  /// fails. Only by the scratch; `memory` is the thread's.
+  Status call_all(const ForeignMemory& memory, const std::vector<InjectedCall>& calls);
+
   /// Gives the thread back now, and says if that failed.
   Status end();
 
@@ -43,12 +55,14 @@ class Injection {
   explicit Injection(const TracedThread& thread) : thread_(&thread) {}
   Status borrow();
   Result<std::int64_t> run_once(const Registers& start);
+  Result<Registers> run_to_trap(const Registers& start, ForeignAddress trap);
   Result<Stop> wait();
   Status to_next_syscall_stop();
   Status settle();
 
   const TracedThread* thread_;
   ForeignAddress at_;
+  Scratch scratch_;
   std::optional<ReturningCall> way_back_;  // nothing: it traps
   Registers saved_{};
   SignalMask mask_ = 0;

@@ -45,8 +45,15 @@ class Scratch {
   ForeignAddress after_trap() const { return start_ + 3; }
   /// pause(2) for ever.
   ForeignAddress pause_loop() const { return start_ + 64; }
+  /// Makes the calls of a table that rbx leads to, up to one that fails; then it traps. A row is
+  /// the number, six arguments and the result; behind the last one is -1.
+  ForeignAddress calls_in_a_row() const { return start_ + 96; }
+  /// Where those stop.
+  ForeignAddress after_calls_in_a_row() const { return start_ + 96 + 51; }
   /// kDataSize bytes.
   ForeignAddress data() const { return start_ + kDataOffset + thread_ * kDataSize; }
+  /// Part of that: for the table of calls that are made in a row.
+  ForeignAddress table() const { return data() + 16 * kPageSize; }
 
   /// Writes the code page. The mapping must exist and be writable.
   Status write_code(const ForeignMemory& memory) const;

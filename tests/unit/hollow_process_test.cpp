@@ -60,7 +60,7 @@ class AwayChild {
     DROVER_TRY(Injection injection, Injection::trapping(child_->thread(), scratch_));
     DROVER_TRY(state_, capture_process(child_->pid(), injection, child_->memory(), scratch_));
     DROVER_CHECK(complete_thread(injection, child_->memory(), scratch_, thread));
-    DROVER_CHECK(clear_registrations(injection, thread));
+    DROVER_CHECK(clear_registrations(injection, child_->memory(), thread));
     DROVER_CHECK(injection.end());
     threads_.emplace_back(child_->thread(), child_->memory(), scratch_, thread.registers);
     state_.threads.push_back(std::move(thread));

@@ -115,6 +115,45 @@ TEST(Injection, CallsGiveTheirResultsAndLeaveNoTrace) {
   EXPECT_EQ(echo.end(), 0);
 }
 
+TEST(Injection, CallsInARowAreMadeUpToOneThatFails) {
+  Echo echo;
+  TracedChild& child = echo.child();
+  child.seize();
+  child.interrupt();
+  const auto scratch = child.make_scratch();
+  ASSERT_TRUE(scratch);
+  const auto before = child.thread().registers();
+  {
+    auto injection = Injection::trapping(child.thread(), *scratch);
+    ASSERT_TRUE(injection);
+    const std::uint64_t clock = scratch->data().value();
+    ASSERT_TRUE(injection->call_all(child.memory(), {}));
+    ASSERT_TRUE(injection->call_all(child.memory(),
+                                    {{"first", SYS_clock_getres, {CLOCK_MONOTONIC, clock}},
+                                     {"second", SYS_umask, {0123}},
+                                     {"third",
+                                      SYS_process_vm_readv,
+                                      {static_cast<std::uint64_t>(child.pid()), 0, 0, 0, 0, 0}}}));
+    const auto resolution = child.memory().read_record<timespec>(scratch->data());
+    EXPECT_TRUE(resolution && resolution->tv_nsec > 0);
+    const Status failed = injection->call_all(child.memory(), {{"fourth", SYS_umask, {0111}},
+                                                               {"fifth", SYS_close, {12345}},
+                                                               {"sixth", SYS_umask, {0777}}});
+    ASSERT_FALSE(failed);
+    EXPECT_EQ(failed.error().code, EBADF);
+    EXPECT_NE(failed.error().message().find("fifth"), std::string::npos);
+    const auto mask = injection->raw(SYS_umask, {022});
+    EXPECT_TRUE(mask && *mask == 0111) << "what comes after it is not made";
+    ASSERT_TRUE(injection->end());
+  }
+  const auto after = child.thread().registers();
+  ASSERT_TRUE(before && after);
+  EXPECT_EQ(std::memcmp(&*before, &*after, sizeof *before), 0);
+  child.detach();
+  echo.expect_answer();
+  EXPECT_EQ(echo.end(), 0);
+}
+
 TEST(Injection, TheCallThatWasInterruptedGoesOn) {
   for (int i = 0; i < 200; ++i) {
     Echo echo;
