@@ -32,11 +32,11 @@ Result<bool> LeavingThread::seize() {
   if (!thread && thread.error().code == ESRCH) return false;
   DROVER_TRY(thread_, std::move(thread));
   seized_ = true;
+  DROVER_CHECK(thread_.interrupt());
   return true;
 }
 
 Result<bool> LeavingThread::freeze() {
-  DROVER_CHECK(thread_.interrupt());
   for (std::optional<Stop> met;;) {
     auto stopped = met ? Result<Stop>(*met) : thread_.wait_for_stop();
     met.reset();
@@ -50,6 +50,9 @@ Result<bool> LeavingThread::freeze() {
       // Let go, it stops at the delivery of the signal that waits.
       DROVER_TRY(met, thread_.go_on_in_call());
       frozen_ = met.has_value();
+      if (!met) {
+        DROVER_TRY(met, await_signal());
+      }
       continue;
     }
     if (stop.kind == Stop::Kind::kGroupStop) return refusal("it is stopped by a signal");
@@ -58,6 +61,14 @@ Result<bool> LeavingThread::freeze() {
     DROVER_CHECK(thread_.resume(stop.kind == Stop::Kind::kSignal ? stop.signal : 0));
     frozen_ = false;
   }
+}
+
+// But one that waits for the process may be taken by another thread, and this one goes on.
+Result<std::optional<Stop>> LeavingThread::await_signal() {
+  constexpr std::chrono::milliseconds kDelivery{20};
+  DROVER_TRY(const std::optional<Stop> stop, thread_.wait_within(kDelivery));
+  if (!stop) DROVER_CHECK(thread_.interrupt());
+  return stop;
 }
 
 Result<bool> LeavingThread::is_there() {
@@ -76,6 +87,11 @@ Result<bool> LeavingThread::hold() {
 }
 
 Status LeavingThread::let_go() {
+  if (seized_ && stops_ && !frozen_) {
+    // The stop that it was asked for may come upon a call that shows it.
+    const Result<bool> there = freeze();
+    if (there && !*there) return {};
+  }
   DROVER_TRY(const bool held, hold());
   return held ? thread_.detach_in_call() : Status{};
 }

@@ -16,10 +16,10 @@ class LeavingThread {
   pid_t tid() const { return tid_; }
   const TracedThread& thread() const { return thread_; }
 
-  /// Begins to trace it. False: it has ended.
+  /// Begins to trace it, and asks it to stop. False: it has ended.
   Result<bool> seize();
-  /// Stops it where its state can be taken. Signals that were on their way are taken before.
-  /// False: it has ended.
+  /// Waits until it is stopped where its state can be taken. Signals that were on their way are
+  /// taken before. False: it has ended.
   Result<bool> freeze();
   /// Whether it has not been killed since it was frozen.
   Result<bool> is_there();
@@ -29,6 +29,7 @@ class LeavingThread {
   Status let_go();
 
  private:
+  Result<std::optional<Stop>> await_signal();
   Result<bool> settle_interrupted_call();
   Status continue_write(const Registers& registers);
   Result<bool> continue_sleep(const Registers& registers);

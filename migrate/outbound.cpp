@@ -160,17 +160,19 @@ Status Outbound::freeze_threads() {
   for (bool all_held = false; !all_held;) {
     DROVER_TRY(const auto tids, threads_of(pid_));
     if (tids.size() > kMaxThreads) return refusal("it has too many threads");
-    all_held = true;
+    const std::size_t held = threads_.size();
     for (const pid_t tid : tids) {
       if (std::ranges::find(threads_, tid, &LeavingThread::tid) != threads_.end()) continue;
-      all_held = false;
-      LeavingThread& thread = threads_.emplace_back(pid_, tid, process_->memory);
-      DROVER_TRY(const bool there, thread.seize());
-      DROVER_TRY(const bool held, there ? thread.freeze() : there);
-      if (held) continue;
-      if (tid == pid_) return refusal("the process has ended");
-      threads_.pop_back();
+      DROVER_TRY(const bool there, threads_.emplace_back(pid_, tid, process_->memory).seize());
+      if (!there) threads_.pop_back();
     }
+    all_held = threads_.size() == held;
+    // All have been told to stop: one does while another one is seen to.
+    for (auto thread = std::next(threads_.begin(), held); thread != threads_.end();) {
+      DROVER_TRY(const bool there, thread->freeze());
+      thread = there ? std::next(thread) : threads_.erase(thread);
+    }
+    if (threads_.empty() || threads_.front().tid() != pid_) return refusal("the process has ended");
   }
   return {};
 }
@@ -313,7 +315,7 @@ Status Outbound::hollow_out() {
   auto state = states_.begin();
   for (const LeavingThread& thread : threads_) {
     DROVER_TRY(Injection injection, Injection::trapping(thread.thread(), scratch_));
-    DROVER_CHECK(clear_registrations(injection, *state++));
+    DROVER_CHECK(clear_registrations(injection, process_->memory, *state++));
     DROVER_CHECK(injection.end());
   }
   DROVER_TRY(Injection injection, Injection::trapping(leader(), scratch_));
