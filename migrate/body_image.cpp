@@ -254,6 +254,8 @@ Result<std::uint64_t> send_body_image(SecureChannel& channel, Body& body, const 
   {
     DROVER_TRY(Injection injection, Injection::trapping(body.leader().thread, body.scratch));
     DROVER_TRY(layout.brk, injection.call("brk", SYS_brk));
+    DROVER_TRY(state.coarse_ns,
+               read_clock(injection, body.memory, body.scratch, CLOCK_MONOTONIC_COARSE));
     DROVER_TRY(state.monotonic_ns,
                read_clock(injection, body.memory, body.scratch, CLOCK_MONOTONIC));
     DROVER_TRY(state.boottime_ns, read_clock(injection, body.memory, body.scratch, CLOCK_BOOTTIME));

@@ -250,6 +250,7 @@ Result<ProcessState> capture_process(pid_t pid, Injection& leader, const Foreign
     DROVER_TRY(s.actions[static_cast<std::size_t>(signal - 1)],
                memory.read_record<KernelSigaction>(scratch.data()));
   }
+  DROVER_TRY(s.coarse_ns, read_clock(leader, memory, scratch, CLOCK_MONOTONIC_COARSE));
   DROVER_TRY(s.monotonic_ns, read_clock(leader, memory, scratch, CLOCK_MONOTONIC));
   DROVER_TRY(s.boottime_ns, read_clock(leader, memory, scratch, CLOCK_BOOTTIME));
   return s;

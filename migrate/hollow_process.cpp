@@ -291,7 +291,7 @@ Status HomeRebuild::finish(const ProcessState& state, const std::vector<siginfo_
     DROVER_CHECK(thread.set_extended_state(t.extended_state));
     DROVER_CHECK(thread.set_registers(t.registers));
   }
-  DROVER_CHECK(wait_for_clock(state.monotonic_ns));
+  DROVER_CHECK(wait_for_clocks(state));
   DROVER_CHECK(register_and_send(state, to_process));
   DROVER_CHECK(remove_scratch(thread_->thread(), *memory_, thread_->scratch()));
   for (const ThreadState& t : state.threads) {
@@ -347,16 +347,22 @@ Status HomeRebuild::register_and_send(const ProcessState& state,
   return outcome;
 }
 
-Status HomeRebuild::wait_for_clock(std::int64_t monotonic_ns) const {
+// The coarse clock is behind the other one by up to a tick, at home by another part of it.
+Status HomeRebuild::wait_for_clocks(const ProcessState& state) const {
   DROVER_TRY(Injection injection, Injection::trapping(thread_->thread(), thread_->scratch()));
-  for (;;) {
-    DROVER_TRY(const std::int64_t now,
-               read_clock(injection, *memory_, thread_->scratch(), CLOCK_MONOTONIC));
-    if (now >= monotonic_ns) return injection.end();
-    const std::int64_t ahead = monotonic_ns - now;
-    const timespec pause{ahead / 1'000'000'000, ahead % 1'000'000'000};
-    nanosleep(&pause, nullptr);
+  const std::pair<clockid_t, std::int64_t> clocks[] = {{CLOCK_MONOTONIC, state.monotonic_ns},
+                                                       {CLOCK_MONOTONIC_COARSE, state.coarse_ns}};
+  for (const auto& [clock, reached] : clocks) {
+    for (;;) {
+      DROVER_TRY(const std::int64_t now,
+                 read_clock(injection, *memory_, thread_->scratch(), clock));
+      if (now >= reached) break;
+      const std::int64_t ahead = reached - now;
+      const timespec pause{ahead / 1'000'000'000, ahead % 1'000'000'000};
+      nanosleep(&pause, nullptr);
+    }
   }
+  return injection.end();
 }
 
 }  // namespace drover

@@ -57,7 +57,7 @@ class HomeRebuild {
   bool same_backing(ForeignAddress at, const MemoryArea& have, const Area& want) const;
   Status grow_stack(Injection& injection, const Layout& layout,
                     const std::vector<MemoryArea>& areas);
-  Status wait_for_clock(std::int64_t monotonic_ns) const;
+  Status wait_for_clocks(const ProcessState& state) const;
   const HollowThread* living(pid_t tid) const;
   Status load_thread(const HollowThread& thread, const ThreadState& state) const;
   Status register_and_send(const ProcessState& state, const std::vector<siginfo_t>& to_process);

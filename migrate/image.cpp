@@ -305,6 +305,7 @@ Bytes ProcessState::encode() const {
   w.record(actions);
   w.number(static_cast<std::uint32_t>(threads.size()));
   for (const ThreadState& t : threads) write_thread(w, t);
+  w.number(coarse_ns);
   w.number(monotonic_ns);
   w.number(boottime_ns);
   return w.take();
@@ -323,11 +324,13 @@ Result<ProcessState> ProcessState::decode(ByteView data) {
   const std::uint32_t threads = r.count(sizeof(Registers));
   if (threads > kMaxThreads) return refusal("process state: too many threads");
   for (std::uint32_t i = 0; i < threads && !r.failed(); ++i) s.threads.push_back(read_thread(r));
+  s.coarse_ns = r.number<std::int64_t>();
   s.monotonic_ns = r.number<std::int64_t>();
   s.boottime_ns = r.number<std::int64_t>();
   DROVER_CHECK(r.finish("process state"));
   DROVER_CHECK(check_threads(s.threads));
-  if (!is_clock(s.monotonic_ns) || !is_clock(s.boottime_ns)) {
+  if (!is_clock(s.coarse_ns) || s.coarse_ns > s.monotonic_ns || !is_clock(s.monotonic_ns) ||
+      !is_clock(s.boottime_ns)) {
     return refusal("process state: an impossible time");
   }
   return s;

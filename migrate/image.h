@@ -159,7 +159,9 @@ struct ProcessState {
   std::uint64_t membarrier = 0;  // registrations, as MEMBARRIER_CMD_GET_REGISTRATIONS gives them
   std::array<KernelSigaction, kSignalCount> actions{};
   std::vector<ThreadState> threads;  // the leading thread first
-  std::int64_t monotonic_ns = 0;     // the process's own clocks when it was stopped
+  // The process's own clocks when it was stopped.
+  std::int64_t coarse_ns = 0;  // CLOCK_MONOTONIC_COARSE
+  std::int64_t monotonic_ns = 0;
   std::int64_t boottime_ns = 0;
 
   Bytes encode() const;

@@ -368,6 +368,8 @@ TEST(ProcessStateMessage, SignalsAreOnesThatThereAre) {
 }
 
 TEST(ProcessStateMessage, TimesAreOnesThatThereAre) {
+  EXPECT_EQ(words_of([](ProcessState& s) { s.coarse_ns = s.monotonic_ns + 1; }),
+            words_of([](ProcessState& s) { s.monotonic_ns = -1; }));
   EXPECT_EQ(words_of([](ProcessState& s) { s.monotonic_ns = -1; }),
             "process state: an impossible time");
   EXPECT_EQ(words_of([](ProcessState& s) { s.boottime_ns = INT64_MAX; }),
