@@ -65,7 +65,11 @@ void Daemon::register_job(const PeerCredentials& who, const local::RegisterJob& 
   const auto job = jobs_.add(who.pid, options);
   if (!job) return answer(job.error());
   if (const Status watched = watch_job(*job); !watched) return answer(watched.error());
-  if (!request.start_on().empty()) to_be_started_[who.pid] = request.start_on();
+  if (!request.start_on().empty()) {
+    to_be_started_[who.pid] = request.start_on();
+    (*job)->start_on = request.start_on();
+    jobs_.changed(**job);
+  }
   local::Reply reply;
   reply.mutable_registered()->set_job((*job)->id);
   answer(LocalServer::Replies{std::move(reply)});
@@ -73,14 +77,17 @@ void Daemon::register_job(const PeerCredentials& who, const local::RegisterJob& 
 
 /// A connection has closed: if it was mosrun's, by the exec that starts the program (the
 /// socket is close-on-exec), or by its end.
-void Daemon::program_started(const PeerCredentials& who) {
-  const auto waiting = to_be_started_.find(who.pid);
+void Daemon::program_started(const PeerCredentials& who) { start_where_asked(who.pid); }
+
+void Daemon::start_where_asked(pid_t pid) {
+  const auto waiting = to_be_started_.find(pid);
   if (waiting == to_be_started_.end()) return;
   const std::string target = waiting->second;
   to_be_started_.erase(waiting);
-  const auto member = jobs_.member(who.pid);
+  const auto member = jobs_.member(pid);
   if (!member) return;
   const JobPtr& job = *member;
+  job->start_on.clear();
   moves_->migrate(job, target, [job, target](const Result<local::Migrated>& moved) {
     if (moved) return;
     // Taken now, not kept: a process at home has no strings to us.

@@ -14,7 +14,12 @@ namespace drover {
 namespace {
 
 constexpr char kHome[] = "home";
-constexpr std::chrono::milliseconds kInquest{300};
+
+std::string describe_end(std::optional<int> wait_status) {
+  if (!wait_status) return "it is not known how";  // no child of ours
+  return WIFSIGNALED(*wait_status) ? fmt::format("signal {}", WTERMSIG(*wait_status))
+                                   : fmt::format("status {}", WEXITSTATUS(*wait_status));
+}
 
 std::string describe(const Job& job) { return fmt::format("job {} ({})", job.pid, job.command); }
 
@@ -28,13 +33,14 @@ Moves::Moves(NodeContext& context, Children& children, Dialler& dialler, Peers& 
       jobs_(jobs),
       deputy_gone_(std::move(deputy_gone)),
       machine_(own_machine()),
-      deputies_(context, children,
-                {[this](const std::string& job, const order::DeputyEvent& event) {
-                   deputy_says(job, event);
-                 },
-                 [this](const std::string& job, int wait_status, JobStderr job_stderr) {
-                   this->deputy_gone(job, wait_status, std::move(job_stderr));
-                 }}) {}
+      deputies_(
+          context, children,
+          {[this](const std::string& job, const order::DeputyEvent& event) {
+             deputy_says(job, event);
+           },
+           [this](const std::string& job, std::optional<int> wait_status, JobStderr job_stderr) {
+             this->deputy_gone(job, wait_status, std::move(job_stderr));
+           }}) {}
 
 void Moves::migrate(const JobPtr& job, const std::string& target, Done done) {
   const bool homeward = target == kHome || target == context_.settings.node;
@@ -42,10 +48,11 @@ void Moves::migrate(const JobPtr& job, const std::string& target, Done done) {
   if (const auto process = read_process(job->pid)) job->command = process->command;
   const auto refuse = [&](const Error& why) {
     job->last_refusal = fmt::format("cannot move to {}: {}", target, why.message());
+    jobs_.changed(*job);
     log_info("{}: {}", describe(*job), job->last_refusal);
     done(why);
   };
-  if (moves_.count(job->id)) return refuse(refusal("is being moved already"));
+  if (moves_.count(job->id) || job->moving()) return refuse(refusal("is being moved already"));
   if (job->state == JobState::kHome) {
     if (homeward) return refuse(refusal("is at home already"));
     if (deputies_.present(job->id)) return refuse(refusal("is only just coming home"));
@@ -92,12 +99,14 @@ void Moves::begin(const JobPtr& job, JobState kind, const std::string& target, D
   move->done = std::move(done);
   moves_.emplace(job->id, move);
   job->state = kind;
+  jobs_.changed(*job);
   if (kind == JobState::kComingHome) return recall(move);
   connect(move);
 }
 
 void Moves::connect(const MovePtr& move) {
   move->epoch = ++move->job->epoch;
+  jobs_.changed(*move->job);
   peers_.connect(move->target,
                  [this, move](Result<Peers::LinkName> link) { link_ready(move, std::move(link)); });
 }
@@ -172,9 +181,16 @@ void Moves::socket_ready(const MovePtr& move, Result<OwnedFd> socket) {
   if (const Status passed = fault_point("migrated.home.dialled"); !passed)
     return fail(move, passed.error());
   if (move->kind == JobState::kLeaving)
-    if (const Status started = deputies_.start(*move->job); !started)
+    if (const Status started = start_deputy(move->job); !started)
       return fail(move, started.error());
   ordered_or_failed(move, order_deputy(move, *socket));
+}
+
+Status Moves::start_deputy(const JobPtr& job) {
+  DROVER_TRY(job->deputy, deputies_.start(*job));
+  job->moves_before = job->moves;
+  jobs_.changed(*job);
+  return {};
 }
 
 Status Moves::order_deputy(const MovePtr& move, const OwnedFd& socket) {
@@ -247,6 +263,7 @@ void Moves::finish(const MovePtr& move, Result<local::Migrated> outcome) {
         fmt::format("cannot move to {}: {}", move->target, outcome.error().message());
     log_info("{}: {}", describe(job), job.last_refusal);
   }
+  jobs_.changed(job);
   move->done(std::move(outcome));
   if (move->kind != JobState::kComingHome) bring_home();
 }
@@ -266,8 +283,8 @@ void Moves::distrust(const std::string& node) {
 void Moves::bring_home() {
   const auto places = unwanted_places_;  // a homecoming that fails at once changes nothing here
   for (const auto& [id, node] : places) {
-    if (moves_.count(id)) continue;
     const JobPtr job = jobs_.find(id);
+    if (moves_.count(id) || (job && job->moving())) continue;
     if (job && job->away() && job->where == node)
       migrate(job, kHome, [](const Result<local::Migrated>&) {});
     else
@@ -296,9 +313,12 @@ void Moves::deputy_says(const std::string& id, const order::DeputyEvent& event) 
     case order::DeputyEvent::kEnded:
       job->wait_status = event.ended().wait_status();
       job->state = JobState::kEnded;
+      jobs_.changed(*job);
       if (!event.ended().message().empty())
         log_info("{}: {}", describe(*job), event.ended().message());
       return deputies_.expect_exit(id);
+    case order::DeputyEvent::kStanding:
+      return standing(job, event.standing());
     case order::DeputyEvent::EVENT_NOT_SET:
       return log_warn("{}: its deputy says what is not known here", describe(*job));
   }
@@ -330,10 +350,12 @@ void Moves::moved(const JobPtr& job, const MovePtr& move, const order::MoveEnded
   if (!to_home) {
     job->state = JobState::kAway;
     job->body_epoch = event.epoch();
+    jobs_.changed(*job);
     if (move && move->epoch == event.epoch()) finish(move, done);
     return;
   }
   job->state = JobState::kHome;
+  jobs_.changed(*job);
   deputies_.expect_exit(job->id);
   if (!move) return;
   if (move->kind == JobState::kComingHome)
@@ -348,6 +370,7 @@ void Moves::not_moved(const JobPtr& job, const MovePtr& move, const order::MoveE
   if (!ours) {
     log_warn("{}: could not move from {} to {}: {}", describe(*job), event.from(), event.to(),
              event.error());
+    if (!move && job->moving()) earlier_move_failed(job);
     return;
   }
   release_place(*move);
@@ -358,10 +381,13 @@ void Moves::not_moved(const JobPtr& job, const MovePtr& move, const order::MoveE
   move->outcome = std::make_unique<Result<local::Migrated>>(why);
 }
 
-void Moves::deputy_gone(const std::string& id, int wait_status, JobStderr job_stderr) {
+void Moves::deputy_gone(const std::string& id, std::optional<int> wait_status,
+                        JobStderr job_stderr) {
   const JobPtr job = jobs_.find(id);
   if (!job) return;
   job->settle_counters();
+  job->deputy.reset();
+  jobs_.changed(*job);
   const auto found = moves_.find(id);
   const MovePtr move = found == moves_.end() ? nullptr : found->second;
   if (move && move->outcome) {
@@ -372,9 +398,7 @@ void Moves::deputy_gone(const std::string& id, int wait_status, JobStderr job_st
   } else if (job->state != JobState::kHome) {
     // A process that was held hollow is dying now (EXITKILL), one that was not goes on: which
     // of the two is seen in a moment.
-    const std::string how = WIFSIGNALED(wait_status)
-                                ? fmt::format("signal {}", WTERMSIG(wait_status))
-                                : fmt::format("status {}", WEXITSTATUS(wait_status));
+    const std::string how = describe_end(wait_status);
     auto voice = std::make_shared<JobStderr>(std::move(job_stderr));
     inquests_[id] = context_.loop.after(kInquest, [this, job, how, voice] {
       deputy_died(job, how, *voice);
@@ -390,25 +414,28 @@ void Moves::deputy_gone(const std::string& id, int wait_status, JobStderr job_st
 void Moves::deputy_died(const JobPtr& job, const std::string& how, const JobStderr& job_stderr) {
   const auto found = moves_.find(job->id);
   const MovePtr move = found == moves_.end() ? nullptr : found->second;
-  const auto process = read_process(job->pid);
-  // One that is being killed may take its time about it, in a wait that nothing interrupts.
-  const auto pending = pending_signals(job->pid);
-  const bool dying = pending && (*pending & signal_bit(SIGKILL)) != 0;
-  const bool alive = process && process->start_ticks == job->start_ticks && !dying &&
-                     process->state != 'Z' && process->state != 'X';
-  if (alive) {
-    job->state = JobState::kHome;
-    job->where = context_.settings.node;
+  if (is_alive(*job)) {
+    at_home(job);
     log_error("{}: its deputy died ({}); the process runs on at home", describe(*job), how);
     if (move) finish(move, refusal("its deputy died (" + how + "); it runs on at home"));
     return;
   }
   job->state = JobState::kLost;
+  jobs_.changed(*job);
   const std::string words = fmt::format("{}: was lost: its deputy died ({}) while it was on {}",
                                         job->pid, how, job->where);
   log_error("{}", words);
   job_stderr.say("drover: " + words);
   if (move) finish(move, refusal("was lost: its deputy died (" + how + ")"));
+}
+
+bool Moves::is_alive(const Job& job) {
+  const auto process = read_process(job.pid);
+  // One that is being killed may take its time about it, in a wait that nothing interrupts.
+  const auto pending = pending_signals(job.pid);
+  const bool dying = pending && (*pending & signal_bit(SIGKILL)) != 0;
+  return process && process->start_ticks == job.start_ticks && !dying && process->state != 'Z' &&
+         process->state != 'X';
 }
 
 }  // namespace drover

@@ -25,6 +25,8 @@ using Clock = std::chrono::steady_clock;
 constexpr std::chrono::seconds kHandshake{5};
 /// For the answer of a guest that may still be dialling, or sending to, the target of a hop.
 constexpr std::chrono::seconds kHopAnswerGrace{60};
+/// For a migrated that is being started again to hear how it ended.
+constexpr std::chrono::seconds kLastWordsPatience{30};
 
 const sigset_t kChildSignal = [] {
   sigset_t set;
@@ -57,16 +59,23 @@ Status tell_clocks(SecureChannel& channel, Clock::time_point deadline) {
 }  // namespace
 
 int Deputy::run() {
+  const int status = hold();
+  control_.await_heard(kLastWordsPatience);
+  return status;
+}
+
+int Deputy::hold() {
   // Read from a descriptor, or waited for.
   sigprocmask(SIG_BLOCK, &kChildSignal, nullptr);
   auto first = control_.receive(std::chrono::seconds(60));
   order::DeputyOrder order;
   if (!first || !*first ||
       !order.ParseFromArray((*first)->data.data(), static_cast<int>((*first)->data.size())) ||
-      !order.has_outbound() || (*first)->fds.size() != 1) {
+      !order.has_outbound() || (*first)->fds.size() != 2) {
     log_error("the first order is not Outbound");
     return 1;
   }
+  control_.keep(std::move((*first)->fds[1]));
   move_began_ = Clock::now();
   pid_ = order.outbound().pid();
   const Status began = begin(order.outbound(), std::move((*first)->fds.front()));
@@ -139,9 +148,8 @@ Status Deputy::serve() {
 Status Deputy::wait_for_anything(int children) {
   auto timeout = server_->resting_deaf() ? server_->deaf_patience() : kHeartbeatPeriod;
   if (more_frames_) timeout = {};
-  pollfd ready[] = {{channel_->poll_fd(), POLLIN, 0},
-                    {control_open_ ? control_.fd() : -1, POLLIN, 0},
-                    {children, POLLIN, 0}};
+  pollfd ready[] = {
+      {channel_->poll_fd(), POLLIN, 0}, {control_.fd(), POLLIN, 0}, {children, POLLIN, 0}};
   const int n = poll(ready, 3, static_cast<int>(timeout.count()));
   if (n < 0 && errno != EINTR) return errno_error("wait for the process");
   if (n == 0 && server_->resting_deaf()) return server_->rest();
@@ -162,7 +170,7 @@ Status Deputy::beat() {
   }
   if (now - beaten_ < kHeartbeatPeriod) return {};
   beaten_ = now;
-  report_counters();
+  control_.say_again(counters());
   return channel_->send(type(FrameType::kHeartbeat), {});
 }
 
@@ -200,14 +208,14 @@ Status Deputy::on_event(const HomeEvent& event) {
 
 Status Deputy::on_order() {
   auto packet = control_.receive(std::chrono::milliseconds(0));
-  if (!packet || !*packet) {
-    // migrated is gone, perhaps to be upgraded: the job goes on without it.
-    control_open_ = false;
-    return {};
-  }
+  if (!packet || !*packet) return {};
   order::DeputyOrder order;
   if (!order.ParseFromArray((*packet)->data.data(), static_cast<int>((*packet)->data.size()))) {
     log_error("an order of migrated is malformed");
+    return {};
+  }
+  if (order.has_report()) {
+    report_standing();
     return {};
   }
   move_began_ = Clock::now();
@@ -391,8 +399,8 @@ void Deputy::report_move(const std::string& from, const std::string& to, const S
   ended->set_duration_ns(static_cast<std::uint64_t>((Clock::now() - move_began_).count()));
   ended->set_reason(reason);
   ++(outcome ? moves_ : failed_moves_);
-  report_counters();
-  if (control_open_) static_cast<void>(control_.send(as_bytes(event.SerializeAsString())));
+  static_cast<void>(control_.say(counters()));
+  static_cast<void>(control_.say(event));
 }
 
 /// What went wrong because the process has been killed is of no interest.
@@ -400,7 +408,7 @@ std::string Deputy::reason_of(const Error& why) const {
   return why.code == ESRCH || has_ended(pid_) ? "the process has ended" : why.message();
 }
 
-void Deputy::report_counters() {
+order::DeputyEvent Deputy::counters() const {
   order::DeputyEvent event;
   auto* counters = event.mutable_counters();
   for (const auto& [number, count] : counters_.calls) {
@@ -413,20 +421,30 @@ void Deputy::report_counters() {
   counters->set_failed_moves(failed_moves_);
   if (process_) counters->set_away_ns(static_cast<std::uint64_t>((Clock::now() - left_).count()));
   counters->set_remote_cpu_ns(remote_cpu_ns_);
-  if (control_open_) static_cast<void>(control_.send(as_bytes(event.SerializeAsString())));
+  return event;
+}
+
+/// To a migrated that has been started again, and may not know what its predecessor has heard.
+void Deputy::report_standing() {
+  order::DeputyEvent event;
+  event.mutable_standing()->set_where(where_);
+  event.mutable_standing()->set_epoch(epoch_);
+  event.mutable_standing()->set_moves(moves_);
+  static_cast<void>(control_.say(counters()));
+  static_cast<void>(control_.say(event));
 }
 
 void Deputy::report_ended(int wait_status, const std::string& message) {
   order::DeputyEvent event;
   event.mutable_ended()->set_wait_status(wait_status);
   event.mutable_ended()->set_message(message);
-  if (control_open_) static_cast<void>(control_.send(as_bytes(event.SerializeAsString())));
+  static_cast<void>(control_.say(event));
 }
 
 void Deputy::over(int wait_status) {
   static_cast<void>(channel_->send(type(FrameType::kDiscard), {}));
   static_cast<void>(channel_->close());
-  report_counters();
+  static_cast<void>(control_.say(counters()));
   report_ended(wait_status, "");
   done_ = true;
 }

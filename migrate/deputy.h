@@ -6,8 +6,8 @@
 #include <memory>
 #include <optional>
 
-#include "common/local_socket.h"
 #include "common/secure_channel.h"
+#include "migrate/control_line.h"
 #include "migrate/image_bounds.h"
 #include "migrate/order.pb.h"
 #include "migrate/outbound.h"
@@ -25,6 +25,7 @@ class Deputy {
   int run();
 
  private:
+  int hold();
   Status begin(const order::Outbound& order, OwnedFd socket);
   Status serve();
   Status serve_body_frames();
@@ -53,14 +54,14 @@ class Deputy {
   void report_move(const std::string& from, const std::string& to, const Status& outcome,
                    const std::string& reason);
   std::string reason_of(const Error& why) const;
-  void report_counters();
+  order::DeputyEvent counters() const;
+  void report_standing();
   void report_ended(int wait_status, const std::string& message);
   void over(int wait_status);
   void lost(const Error& why);
   void tell_user(const std::string& text) const;
 
-  LocalSocket control_;
-  bool control_open_ = true;
+  ControlLine control_;
   pid_t pid_ = -1;
   bool committed_ = false;
   std::optional<siginfo_t> to_raise_;  // a signal that P is to get once it is home

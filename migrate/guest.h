@@ -5,9 +5,9 @@
 #include <memory>
 #include <optional>
 
-#include "common/local_socket.h"
 #include "common/secure_channel.h"
 #include "migrate/body_image.h"
+#include "migrate/control_line.h"
 #include "migrate/order.pb.h"
 #include "remote-syscall/body_supervisor.h"
 
@@ -37,18 +37,20 @@ class Guest {
   Status beat();
   Status say_alive();
   Result<SecureChannel> dial(const HopOrder& order);
-  Result<order::GuestOrder> await_order(std::vector<OwnedFd>& fds, std::chrono::seconds patience,
+  Result<OwnedFd> ask_for_connection(const HopOrder& order);
+  Result<order::GuestOrder> await_order(std::vector<OwnedFd>& fds,
+                                        std::chrono::milliseconds patience,
                                         const SignOfLife& meanwhile);
   Status home_waits();
   Result<order::GuestOrder> next_order(std::vector<OwnedFd>& fds,
                                        std::chrono::milliseconds timeout);
-  Status tell_migrated(const order::GuestEvent& event);
+  void forget_orders();
   Result<SecureChannel> accept_source(const HopOrder& expected);
   void end_body();
   void say_last(FrameType word, const Status& outcome);
   std::uint64_t body_cpu_ns() const;
 
-  LocalSocket control_;
+  ControlLine control_;
   Hosting hosting_;
   std::string job_;
   std::uint64_t epoch_ = 0;
