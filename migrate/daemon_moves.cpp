@@ -7,6 +7,7 @@
 
 #include "common/fault.h"
 #include "common/log.h"
+#include "common/names.h"
 #include "migrate/messages.h"
 #include "remote-syscall/hollow_thread.h"
 
@@ -14,6 +15,9 @@ namespace drover {
 namespace {
 
 constexpr char kHome[] = "home";
+/// More than there are system calls.
+constexpr int kMostCallNumbers = 1024;
+constexpr std::size_t kMostWordsOfText = 1000;
 
 std::string describe_end(std::optional<int> wait_status) {
   if (!wait_status) return "it is not known how";  // no child of ours
@@ -304,7 +308,8 @@ void Moves::deputy_says(const std::string& id, const order::DeputyEvent& event) 
     case order::DeputyEvent::kCounters: {
       JobCounters counters;
       for (const order::CallCount& call : event.counters().calls())
-        counters.calls[call.number()] = {call.served(), call.forced_home()};
+        if (call.number() >= 0 && call.number() < kMostCallNumbers)
+          counters.calls[call.number()] = {call.served(), call.forced_home()};
       counters.failed_moves = event.counters().failed_moves();
       counters.away_ns = event.counters().away_ns();
       counters.remote_cpu_ns = event.counters().remote_cpu_ns();
@@ -327,7 +332,9 @@ void Moves::deputy_says(const std::string& id, const order::DeputyEvent& event) 
 void Moves::move_ended(const JobPtr& job, const order::MoveEnded& event) {
   const auto found = moves_.find(job->id);
   const MovePtr move = found == moves_.end() ? nullptr : found->second;
-  if (event.ok())
+  if (event.ok() && !valid_name(event.to()))
+    log_warn("{}: its deputy says that it is where no node is", describe(*job));
+  else if (event.ok())
     moved(job, move, event);
   else
     not_moved(job, move, event);
@@ -365,7 +372,8 @@ void Moves::moved(const JobPtr& job, const MovePtr& move, const order::MoveEnded
 }
 
 void Moves::not_moved(const JobPtr& job, const MovePtr& move, const order::MoveEnded& event) {
-  const Error why = refusal(event.error());
+  const bool too_long = event.error().size() > kMostWordsOfText;
+  const Error why = refusal(too_long ? "its deputy says too much" : event.error());
   const bool ours = move && (move->kind == JobState::kComingHome || move->epoch == event.epoch());
   if (!ours) {
     log_warn("{}: could not move from {} to {}: {}", describe(*job), event.from(), event.to(),

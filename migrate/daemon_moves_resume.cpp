@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "common/log.h"
+#include "common/names.h"
 #include "migrate/daemon_moves.h"
 
 namespace drover {
@@ -43,12 +44,18 @@ void Moves::at_home(const JobPtr& job) {
 
 /// What the deputy has said before, to whom ever, is in this.
 void Moves::standing(const JobPtr& job, const order::Standing& standing) {
+  if (!valid_name(standing.where()))
+    return log_warn("job {}: its deputy says that it is where no node is", job->pid);
   job->where = standing.where();
   job->body_epoch = standing.epoch();
   job->moves = job->moves_before + standing.moves();
   if (!moves_.count(job->id)) job->state = JobState::kAway;
   jobs_.changed(*job);
   log_info("job {}: found again, on {}, epoch {}", job->pid, job->where, job->body_epoch);
+  // A move to there may have been under way when it was dropped from the list.
+  if (context_.membership->members().empty() || context_.membership->active(job->where)) return;
+  unwanted_places_[job->id] = job->where;
+  bring_home();
 }
 
 /// How a move ended that was ordered before the restart.

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <array>
 #include <csignal>
 #include <fstream>
@@ -52,6 +53,12 @@ std::set<uid_t> uids_in_use() {
     if (::stat(fmt::format("/proc/{}", pid).c_str(), &status) == 0) uids.insert(status.st_uid);
   }
   return uids;
+}
+
+/// A word that a guest may describe itself with.
+bool is_state(const std::string& word) {
+  return !word.empty() && word.size() <= kLongestState &&
+         std::ranges::all_of(word, [](char c) { return c >= 'a' && c <= 'z'; });
 }
 
 std::vector<pid_t> children_of(pid_t pid) {
@@ -291,7 +298,7 @@ void GuestPlaces::handle_event(const PlaceKey& key, Place& place, const order::G
     case order::GuestEvent::kState: {
       const std::string before = place.last.state();
       place.last = event.state();
-      place.last.set_state(place.last.state().substr(0, kLongestState));
+      if (!is_state(place.last.state())) place.last.set_state("?");
       place.last.set_rss_bytes(bodies_rss(place.program->pid(), place.outer_uid));
       if (place.last.state() != before) write_down(key, place);
       peer::PeerMessage message;

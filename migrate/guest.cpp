@@ -23,7 +23,7 @@ constexpr std::chrono::seconds kHandshake{5};
 /// migrated tries every address of the other node.
 constexpr std::chrono::seconds kDialPatience{20};
 /// A migrated that does not read what it is asked: less than a lease, for the process waits.
-constexpr std::chrono::seconds kUnheardPatience{5};
+constexpr std::chrono::seconds kUnheardPatience{3};
 
 template <std::size_t N>
 Result<std::array<std::byte, N>> exact_bytes(const std::string& text, const char* what) {

@@ -199,6 +199,42 @@ def test_a_program_that_dies_while_there_is_no_migrated_leaves_nothing(shared, n
     nothing_is_left(shared)
 
 
+def test_a_hop_from_a_node_without_a_migrated_is_no_move(shared):
+    """The guest there has nobody to connect it: said soon, and the process runs on."""
+    job = NumberedJob(shared)
+    job.migrate("n2")
+    stop(shared, ["n2"])
+    done = job.migrate("n3", check=False, timeout=15)
+    assert done.returncode == 1 and "migrated is gone" in done.stderr, done.stderr
+    job.progress()
+    start(shared, ["n2"])
+    job.migrate("n3")
+    job.progress()
+    job.finish()
+    nothing_is_left(shared)
+
+
+@pytest.mark.parametrize("who,other", [("n1", "n2"), ("n2", "n1")], ids=["guest", "home"])
+def test_who_was_revoked_while_there_was_no_migrated_is_not_trusted(lab, who, other):
+    """A job that is on a revoked node comes home; the guest of a revoked home is ended."""
+    made = lab(2, trees=False)
+    job = NumberedJob(made)
+    job.migrate("n2")
+    stop(made, [who])
+    made.out("n1", ["mosctl", "revoke", other])
+    if who != "n1":
+        made.write(who, "/etc/drover/members", made.read("n1", "/etc/drover/members"))
+    start(made, [who])
+    if who == "n1":
+        wait_until(lambda: row(made, job.pid)["state"] == "home", what="it is at home")
+        job.progress()
+        job.finish()
+    else:
+        assert job.process.wait(timeout=15) == 128 + signal.SIGKILL
+        job.join()
+    nothing_is_left(made)
+
+
 def test_twenty_restarts_under_a_job_that_moves(shared):
     job = NumberedJob(shared)
     for i in range(20):
