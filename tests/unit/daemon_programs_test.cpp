@@ -86,9 +86,12 @@ TEST_F(ProgramTest, IsFoundAgainWithItsSocketByWhoComesNext) {
 TEST_F(ProgramTest, ThatHasNotReadItsFirstOrderKeepsNothingYet) {
   auto first = Program::started(*std::move(spawned_));
   ASSERT_TRUE(first);
+  tell(*first->socket(), "are you there");  // and have closed what fork left you
   auto second = Program::find(first->identity());
   ASSERT_TRUE(second);
-  EXPECT_EQ(second->reclaim_socket().error().code, ENOENT);
+  const Status early = second->reclaim_socket();
+  ASSERT_FALSE(early);
+  EXPECT_EQ(early.error().code, ENOENT);
   tell(*first->socket(), "keep this", std::array{first->socket()->fd()});
   EXPECT_TRUE(second->reclaim_socket());
 }
