@@ -347,7 +347,7 @@ void GuestPlaces::give_socket(const PlaceKey& key, bool dialled, const std::stri
                               Result<OwnedFd> socket) {
   const auto found = places_.find(key);
   if (found == places_.end()) return;
-  if (dialled) found->second->dialling.clear();
+  if (dialled && found->second->dialling == ticket) found->second->dialling.clear();
   order::GuestOrder order;
   order::GuestSocket& answer = dialled ? *order.mutable_dialled() : *order.mutable_accepted();
   answer.set_ticket(ticket);

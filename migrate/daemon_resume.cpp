@@ -35,7 +35,11 @@ void Daemon::resume() {
 }
 
 void Daemon::resume_job(const JobPtr& job) {
-  if (!watch_job(job)) watches_[job->id].ended = true;
+  const Status watched = watch_job(job);
+  if (!watched && watched.error().code == ESRCH)
+    watches_[job->id].ended = true;
+  else if (!watched)
+    log_error("job {}: its end will not be noticed: {}", job->pid, watched.error().message());
   moves_->resume(job);
   if (!job->start_on.empty()) {
     // Whoever was to tell us that the program has started has lost us, and so has it.
