@@ -22,8 +22,9 @@ constexpr seconds kPatience{10};
 /// A child that holds its end of a socket and, if it is told to, an end that it was sent.
 class ProgramTest : public ::testing::Test {
  protected:
-  ProgramTest() {
+  void SetUp() override {
     auto sockets = LocalSocket::pair();
+    ASSERT_TRUE(sockets);
     auto [ours, theirs] = *std::move(sockets);
     const pid_t pid = ::fork();
     if (pid == 0) {
@@ -33,7 +34,7 @@ class ProgramTest : public ::testing::Test {
     pid_ = pid;
     spawned_ = Spawned{pid, std::move(ours)};
   }
-  ~ProgramTest() override {
+  void TearDown() override {
     ::kill(pid_, SIGKILL);
     ::waitpid(pid_, nullptr, 0);
   }

@@ -13,8 +13,8 @@ namespace {
 
 class RecordsTest : public ::testing::Test {
  protected:
-  RecordsTest() { directory_ = ::mkdtemp(directory_.data()); }
-  ~RecordsTest() override { std::filesystem::remove_all(directory_); }
+  void SetUp() override { ASSERT_NE(::mkdtemp(directory_.data()), nullptr); }
+  void TearDown() override { std::filesystem::remove_all(directory_); }
 
   RecordStore store(const std::string& boot = "this boot") {
     auto opened = RecordStore::open(records(), boot);
