@@ -267,10 +267,9 @@ Status BodyBuilder::load_thread(Injection& injection, const ThreadState& thread)
   thread.name.copy(name.data(), name.size() - 1);
   DROVER_CHECK(body_.memory.write_record(at, name));
   DROVER_CHECK(injection.call("prctl(PR_SET_NAME)", SYS_prctl, {PR_SET_NAME, at.value()}));
-  if ((thread.alternate_stack.ss_flags & SS_DISABLE) == 0) {
-    DROVER_CHECK(body_.memory.write_record(at, thread.alternate_stack));
-    DROVER_CHECK(injection.call("sigaltstack", SYS_sigaltstack, {at.value(), 0}));
-  }
+  // Also if there is none: the blank may have one from the program that made it.
+  DROVER_CHECK(body_.memory.write_record(at, thread.alternate_stack));
+  DROVER_CHECK(injection.call("sigaltstack", SYS_sigaltstack, {at.value(), 0}));
   if (thread.rseq.pointer != 0) {
     DROVER_CHECK(injection.call("rseq", SYS_rseq,
                                 {thread.rseq.pointer, thread.rseq.size, 0, thread.rseq.signature}));

@@ -193,7 +193,10 @@ Status Deputy::on_body_frame(const Frame& frame) {
     remote_cpu_ns_ = beat.cpu_ns;
     return {};
   }
-  if (frame.type == type(FrameType::kEnded)) return failure_of(frame);
+  // A guest that fails right after its body has begun to run says kFailed.
+  const bool ended =
+      frame.type == type(FrameType::kEnded) || frame.type == type(FrameType::kFailed);
+  if (ended) return failure_of(frame);
   return server_->on_frame(frame);
 }
 

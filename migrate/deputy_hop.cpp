@@ -19,6 +19,9 @@ constexpr std::chrono::minutes kHopPatience{10};
 /// takes it, and from one such word to the next.
 constexpr std::chrono::seconds kFirstSignPatience{1};
 constexpr std::chrono::seconds kNextSignPatience{3};
+/// For the source's answer when the target has the image already; the target waits for the commit
+/// (see Guest::await_commit).
+constexpr std::chrono::seconds kLastWordsPatience{1};
 constexpr std::chrono::seconds kRunPatience{5};
 
 }  // namespace
@@ -36,6 +39,7 @@ void Deputy::hop(const order::Hop& order, OwnedFd socket) {
     static_cast<void>(channel_->close());
     channel_.emplace(*std::move(target));
     server_->attach(*channel_);
+    answer_due_ = false;  // of the guest that was left; the new one has not been asked
     heard_ = Clock::now();
     report_move(from, where_, outcome, "asked");
     if (auto s = server_->end_recall(); !s) lost(s.error());
@@ -83,6 +87,7 @@ Status Deputy::await_hop(SecureChannel& target) {
   const auto latest = Clock::now() + kHopPatience;
   auto deadline = latest;
   std::optional<Error> source_gone;
+  bool ready = false;
   while (Clock::now() < deadline) {
     DROVER_TRY(const std::optional<Frame> answer, target.receive());
     if (answer && answer->type == type(FrameType::kHeartbeat)) {
@@ -90,7 +95,12 @@ Status Deputy::await_hop(SecureChannel& target) {
       if (source_gone) deadline = std::max(deadline, next_sign);
       continue;
     }
-    if (answer && answer->type == type(FrameType::kReady)) return {};
+    if (answer && answer->type == type(FrameType::kReady)) {
+      ready = true;
+      deadline = Clock::now() + kLastWordsPatience;
+    }
+    // What the source has said of the program comes before its answer.
+    if (ready && (source_gone || !answer_due_)) return {};
     if (answer && answer->type == type(FrameType::kFailed)) return failure_of(*answer);
     bool heard = answer.has_value();
     if (!source_gone) {
@@ -110,6 +120,7 @@ Status Deputy::await_hop(SecureChannel& target) {
                       {source_gone ? -1 : channel_->poll_fd(), POLLIN, 0}};
     poll(ready, 2, static_cast<int>(std::min(kHeartbeatPeriod, time_left(deadline)).count()));
   }
+  if (ready) return {};
   return source_gone ? *source_gone : refusal("the image did not arrive in time");
 }
 

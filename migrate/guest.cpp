@@ -139,6 +139,7 @@ Status Guest::take_image() {
       // The image comes from another guest, not from home.
       DROVER_TRY(const HopOrder expected, HopOrder::decode(frame.payload));
       DROVER_TRY(source, accept_source(expected));
+      from_guest_ = true;
       continue;
     }
     if (source) DROVER_CHECK(say_alive());
@@ -180,8 +181,11 @@ Status Guest::await_commit() {
   DROVER_CHECK(fault_point("guest.image.committed"));
   supervisor_.emplace(*body_, *home_);
   supervisor_->adopt(hosted_.undelivered);
+  // The commit may have waited for us: with the lease over, the process may run at home again.
+  DROVER_CHECK(check_lease());
   DROVER_CHECK(supervisor_->run());
   DROVER_CHECK(home_->send(type(FrameType::kRunning), {}));
+  if (from_guest_) DROVER_CHECK(supervisor_->declare_anew());
   beaten_ = Clock::now();
   return fault_point("guest.image.running");
 }
@@ -220,9 +224,14 @@ Status Guest::say_alive() {
   return home_->send(type(FrameType::kHeartbeat), encode_record(GuestHeartbeat{body_cpu_ns()}));
 }
 
+Status Guest::check_lease() const {
+  if (Clock::now() - heard_ < kLease) return {};
+  return refusal("home was not heard of for too long: the body ends");
+}
+
 Status Guest::beat() {
+  DROVER_CHECK(check_lease());
   const auto now = Clock::now();
-  if (now - heard_ >= kLease) return refusal("home was not heard of for too long: the body ends");
   if (now - beaten_ < kHeartbeatPeriod) return {};
   beaten_ = now;
   const std::uint64_t cpu = body_cpu_ns();

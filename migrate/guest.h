@@ -34,6 +34,7 @@ class Guest {
   Status leave_for(const HopOrder& order);
   Status say_failed(const Error& why);
   bool body_is_over() const { return supervisor_->ended() || supervisor_->exiting(); }
+  Status check_lease() const;
   Status beat();
   Status say_alive();
   Result<SecureChannel> dial(const HopOrder& order);
@@ -58,6 +59,7 @@ class Guest {
   std::optional<SecureChannel> home_;
   std::optional<Sandbox> sandbox_;
   HostedImage hosted_;
+  bool from_guest_ = false;  // the image came from another guest, not from home
   std::optional<Body> body_;
   std::optional<BodySupervisor> supervisor_;
   std::chrono::steady_clock::time_point heard_;   // from home

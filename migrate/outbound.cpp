@@ -1,6 +1,7 @@
 #include "migrate/outbound.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/stat.h>
@@ -20,6 +21,7 @@
 #include "common/process/short_transfer.h"
 #include "common/process/timed_wait.h"
 #include "common/sha256.h"
+#include "common/tls_socket.h"
 #include "migrate/body_end.h"
 #include "migrate/content_transfer.h"
 #include "migrate/jobs_process.h"
@@ -33,6 +35,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr std::chrono::seconds kBuildPatience{60};
 constexpr std::chrono::seconds kRunPatience{5};
+/// Between two looks at the process while a guest is waited for.
+constexpr std::chrono::milliseconds kGlance{500};
 
 Result<Identity> identity_of(pid_t pid, const std::string& job, const std::string& home) {
   DROVER_TRY(const std::string status, read_proc_file("/proc/" + std::to_string(pid) + "/status"));
@@ -202,16 +206,17 @@ Status Outbound::check_may_move() const {
 }
 
 // A call that our stop has interrupted must not show it: the kernel restarts most by itself,
-// but some give EINTR for any wake-up. False: a signal is waiting, which is to be taken first.
+// but some give EINTR for any wake-up. False: a signal is waiting, which is to be taken first: it
+// may be one that the program has just sent itself, and is handled before that call returns.
 Result<bool> Outbound::settle_interrupted_call() {
   DROVER_TRY(Registers r, thread_.registers());
   const auto call = static_cast<std::int64_t>(r.orig_rax);
   const auto result = static_cast<std::int64_t>(r.rax);
   DROVER_TRY(const bool cut_short, is_cut_short(r, process_->memory));
-  if (call < 0 || (!is_restart(result) && result != -EINTR && !cut_short)) return true;
   DROVER_TRY(const SignalMask mask, blocked_signals(pid_));
   DROVER_TRY(const SignalMask pending, pending_signals(pid_));
   const bool waits = (pending & ~mask) != 0;
+  if (call < 0 || (!is_restart(result) && result != -EINTR && !cut_short)) return !waits;
   // But a wait that the kernel would resume from what it keeps could not be moved any more then.
   if (waits && result != kErestartRestartblock) return false;
   if (cut_short) {
@@ -319,8 +324,26 @@ Status Outbound::send_image() {
   return fault_point("deputy.outbound.image-sent");
 }
 
+/// What the guest says of the image. Its user, who may lose patience first, may kill the process.
+Result<Frame> Outbound::await_answer() {
+  const auto deadline = Clock::now() + kBuildPatience;
+  for (;;) {
+    DROVER_TRY(const std::optional<Frame> answer, channel_->receive());
+    if (answer) return *answer;
+    const auto patience = time_left(deadline);
+    if (patience.count() == 0) return Error{ETIMEDOUT, "the guest's word on the image"};
+    DROVER_TRY(const std::optional<Stop> stop, thread_.poll());
+    if (stop && stop->gone()) {
+      stops_ = false;
+      return refusal("the process has ended");
+    }
+    pollfd ready{channel_->poll_fd(), POLLIN, 0};
+    poll(&ready, 1, static_cast<int>(std::min(kGlance, patience).count()));
+  }
+}
+
 Status Outbound::agree() {
-  DROVER_TRY(const Frame answer, channel_->receive_within(kBuildPatience));
+  DROVER_TRY(const Frame answer, await_answer());
   if (answer.type == type(FrameType::kFailed)) return failure_of(answer);
   if (answer.type != type(FrameType::kReady)) return refusal("unexpected answer of the guest");
   return fault_point("deputy.outbound.ready");

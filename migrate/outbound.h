@@ -58,6 +58,7 @@ class Outbound {
   Status make_scratch();
   Result<ProcessState> capture();
   Status send_image();
+  Result<Frame> await_answer();
   Status agree();
   Status commit();
   Status hollow_out();

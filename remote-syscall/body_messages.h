@@ -68,6 +68,8 @@ struct KernelSigaction {
   std::uint64_t flags = 0;
   std::uint64_t restorer = 0;
   std::uint64_t mask = 0;
+
+  bool operator==(const KernelSigaction&) const = default;
 };
 inline constexpr int kSignalCount = 64;
 

@@ -75,6 +75,17 @@ Status BodySupervisor::declare_mask(SignalMask mask) {
   return channel_->send(type(FrameType::kMask), encode_record(message));
 }
 
+Status BodySupervisor::declare_anew() {
+  const MaskMessage message{body_->home_pid, 0, body_->declared_mask};
+  DROVER_CHECK(channel_->send(type(FrameType::kMask), encode_record(message)));
+  for (std::int32_t signal = 1; signal <= kSignalCount; ++signal) {
+    if (signal == SIGKILL || signal == SIGSTOP) continue;
+    const ActionMessage action{signal, body_->actions[static_cast<std::size_t>(signal - 1)]};
+    DROVER_CHECK(channel_->send(type(FrameType::kAction), encode_record(action)));
+  }
+  return {};
+}
+
 // What a handler blocks while it runs stays pending in P from now on.
 Status BodySupervisor::enter_handler(int signal, const KernelSigaction& action) {
   const SignalMask own = (action.flags & SA_NODEFER) != 0 ? 0 : signal_bit(signal);

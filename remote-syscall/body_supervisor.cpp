@@ -302,14 +302,49 @@ Status BodySupervisor::freeze() {
   if (frozen_ || ended_ || exiting_) return {};
   DROVER_CHECK(body_->thread.interrupt());
   DROVER_CHECK(wait_frozen());
-  return ended_ ? Status{} : forget_vanished();
+  if (ended_) return {};
+  DROVER_CHECK(leave_restart_block());
+  return forget_vanished();
+}
+
+// A signal is to end the call that it is in, but did not come to it yet: the call gives EINTR, and
+// what was left of it has been told. Otherwise that is known to P only while it is hollow.
+Status BodySupervisor::leave_restart_block() {
+  DROVER_TRY(Registers r, body_->thread.registers());
+  if (static_cast<std::int64_t>(r.rax) != kErestartRestartblock || !sleeps_at_home_) return {};
+  DROVER_TRY(const bool ended_by_signal, signal_waits_in_body());
+  if (ended_by_signal) {
+    r.rax = static_cast<std::uint64_t>(-EINTR);
+    r.orig_rax = static_cast<std::uint64_t>(-1);
+    in_call_with(0);
+    return body_->thread.set_registers(r);
+  }
+  if (r.orig_rax == SYS_poll) {
+    r.rax = static_cast<std::uint64_t>(kErestartnohand);
+    DROVER_CHECK(body_->thread.set_registers(r));
+  }
+  DROVER_CHECK(continue_disturbed_call(*body_, Clock::now() - call_.sent));
+  DROVER_TRY(r, body_->thread.registers());
+  in_call_with(static_cast<std::int64_t>(r.rax));
+  return {};
 }
 
 Status BodySupervisor::wait_frozen() {
   for (;;) {
     DROVER_TRY(const Stop stop, body_->thread.wait_for_stop());
     if (stop.gone()) return gone(stop);
-    if (stop.kind == Stop::Kind::kInterrupt) break;
+    if (stop.kind == Stop::Kind::kInterrupt) {
+      DROVER_TRY(const bool faults, fault_waits(body_->pid));
+      if (!faults) break;
+      // An interrupt is always told first; only then does it come to the fault.
+      DROVER_CHECK(body_->thread.resume());
+      DROVER_TRY(const Stop fault, body_->thread.wait_for_stop());
+      if (fault.gone()) return gone(fault);
+      DROVER_CHECK(body_->thread.interrupt());
+      DROVER_CHECK(on_stop(fault));
+      if (frozen_) break;
+      continue;
+    }
     DROVER_CHECK(on_stop(stop));
     if (frozen_) break;  // a fault: it stays where it is
   }

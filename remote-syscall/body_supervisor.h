@@ -45,6 +45,9 @@ class BodySupervisor {
   void adopt(const std::vector<siginfo_t>& signals) {
     arrived_.insert(arrived_.end(), signals.begin(), signals.end());
   }
+  /// Tells home the program's mask and actions: where the body was before, that may have been said
+  /// to a home that could not hear it any more.
+  Status declare_anew();
   const OwnedFd& listener() const { return body_->listener; }
 
  private:
@@ -65,6 +68,7 @@ class BodySupervisor {
   void in_call_with(std::int64_t result);
   Status restart_unseen_call();
   Status need_home(int call);
+  Status leave_restart_block();
   Status on_reply(ByteView payload);
   Status interrupted(std::int64_t result);
   bool transferred_a_part(std::int64_t result) const;

@@ -105,11 +105,13 @@ Status HomeServer::on_frame(const Frame& frame) {
       return on_call(r);
     case FrameType::kMask: {
       DROVER_TRY(const auto m, decode_record<MaskMessage>(frame.payload, "mask"));
-      return on_mask(m);
+      goes_on_ = about_to_go_on && is_known(m);
+      return goes_on_ ? Status{} : on_mask(m);
     }
     case FrameType::kAction: {
       DROVER_TRY(const auto m, ActionMessage::decode(frame.payload));
-      return on_action(m);
+      goes_on_ = about_to_go_on && is_known(m);
+      return is_known(m) ? Status{} : on_action(m);
     }
     case FrameType::kSignal: {
       DROVER_TRY(const auto m, SignalMessage::decode(frame.payload));
@@ -404,6 +406,17 @@ Status HomeServer::take_back(const siginfo_t& info) {
   }
   // Only now: a call that the stop cut short is begun again, and finds the signal.
   return look();
+}
+
+// A guest that has taken a body over says all of it anew.
+bool HomeServer::is_known(const ActionMessage& message) const {
+  return actions_[static_cast<std::size_t>(message.signal - 1)] == message.action;
+}
+
+bool HomeServer::is_known(const MaskMessage& message) const {
+  if (message.wants_answer != 0 || thread_->state() != HollowThread::State::kStopped) return false;
+  const auto mask = thread_->thread().signal_mask();
+  return mask && *mask == message.mask;
 }
 
 Status HomeServer::on_action(const ActionMessage& message) {

@@ -84,6 +84,8 @@ class HomeServer {
 
   Status on_call(WireReader& reader);
   Status take_back(const siginfo_t& info);
+  bool is_known(const ActionMessage& message) const;
+  bool is_known(const MaskMessage& message) const;
   Status on_action(const ActionMessage& message);
   Status on_mask(const MaskMessage& message);
   Status tell_pending(SignalMask mask);

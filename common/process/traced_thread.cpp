@@ -287,6 +287,15 @@ Result<SignalMask> blocked_signals(pid_t pid) { return signals_in_status(pid, {"
 
 Result<SignalMask> caught_signals(pid_t pid) { return signals_in_status(pid, {"\nSigCgt:"}); }
 
+Result<bool> fault_waits(pid_t tid) {
+  constexpr SignalMask kFaults = signal_bit(SIGSEGV) | signal_bit(SIGBUS) | signal_bit(SIGILL) |
+                                 signal_bit(SIGTRAP) | signal_bit(SIGFPE) | signal_bit(SIGSYS);
+  DROVER_TRY(const SignalMask pending, pending_signals(tid));
+  if ((pending & kFaults) == 0) return false;
+  DROVER_TRY(const SignalMask mask, blocked_signals(tid));
+  return (pending & kFaults & ~mask) != 0;
+}
+
 Status stop_again(pid_t tid) {
   DROVER_TRY(const SignalMask pending, pending_signals(tid));
   if ((pending & signal_bit(SIGCONT)) != 0) return {};

@@ -144,6 +144,10 @@ Result<SignalMask> blocked_signals(pid_t pid);
 /// Those that the process has a handler for.
 Result<SignalMask> caught_signals(pid_t pid);
 
+/// Whether a fault of the thread's own is about to be delivered. The kernel delivers it together
+/// with the next one even if it is blocked: a thread is not to be borrowed before that.
+Result<bool> fault_waits(pid_t tid);
+
 /// Sends a thread the SIGSTOP again that was kept from it: no mask holds that signal back. Not if
 /// a SIGCONT waits: that came later, and would be taken back.
 Status stop_again(pid_t tid);

@@ -1,5 +1,6 @@
 """One thing goes wrong at one step of one move: what becomes of the process?"""
 
+import contextlib
 import os
 import queue
 import re
@@ -28,11 +29,13 @@ class Case:
     """A move (out: n1 to n2; home: n2 to n1; hop: n2 to n3), a step of it, and what is done.
 
     A cut-off is a hop, too: what is cut is home from the node that the process leaves.
+    What is done is that the step fails, that its program is killed (kill), that the link is cut,
+    or one of OTHER_ACTIONS.
     """
 
     move: str
     point: str
-    action: str  # fail, kill, cut
+    action: str
 
     def __str__(self):
         return f"{self.move}-{self.point}-{self.action}"
@@ -65,7 +68,7 @@ class Case:
 
     @property
     def fault(self):
-        return f"{self.point}:{'delay=1200' if self.action == 'cut' else self.action}"
+        return f"{self.point}:{self.action if self.action in ('fail', 'kill') else 'delay=1200'}"
 
 
 MOVES = {
@@ -83,6 +86,62 @@ def all_cases():
             # Only between two remote nodes does a guest dial, only homeward is it discarded first.
             if not (move == "home" and point == "guest.leave.connected")
             for action in (("cut",) if move == "cut-off" else ("fail", "kill", "cut"))]
+
+
+HEALS_EARLY = 2  # seconds
+HEALS_LATE = 12  # longer than a lease and what home waits for its end
+
+
+def deafen(lab, one, other):
+    """Nothing that `other` sends arrives at `one`; answers to what is sent there are lost, too."""
+    shown = lab.exec(one, ["ip", "-4", "-brief", "addr", "show", "scope", "global"]).stdout.split()
+    lab.exec(other, ["ip", "neigh", "replace", shown[2].split("/")[0], "lladdr",
+                     "02:00:00:00:00:00", "nud", "permanent", "dev", shown[0].split("@")[0]])
+
+
+def cut_for(seconds):
+    def strike(fault_lab, case):
+        fault_lab.lab.cut(*case.links)
+        time.sleep(seconds)
+        fault_lab.lab.heal()
+    return strike
+
+
+def kill_all(node_of, name):
+    def strike(fault_lab, case):
+        for pid, _ in fault_lab.processes(node_of(case), (name,)):
+            with contextlib.suppress(ProcessLookupError):  # it went with another of them
+                os.kill(pid, signal.SIGKILL)
+    return strike
+
+
+def remote(case):
+    """The node that the process goes to or, if that is home, the one that it leaves."""
+    return case.source if case.target == "home" else case.target
+
+
+# What is done at a step, besides what the step's own program does.
+OTHER_ACTIONS = {
+    "cut up": lambda fault_lab, case: deafen(fault_lab.lab, *case.links),
+    "cut down": lambda fault_lab, case: deafen(fault_lab.lab, *reversed(case.links)),
+    "cut, heals early": cut_for(HEALS_EARLY),
+    "cut, heals late": cut_for(HEALS_LATE),
+    "home's migrated killed": kill_all(lambda case: "n1", "migrated"),
+    "other migrated killed": kill_all(remote, "migrated"),
+    "deputy killed": kill_all(lambda case: "n1", "deputy"),
+    "guest killed": kill_all(remote, "guest"),
+    "node killed": lambda fault_lab, case: fault_lab.lab.kill(remote(case)),
+}
+OTHER_STEPS = {
+    "out": ("deputy.outbound.image-sent", "deputy.outbound.commit-sent", "guest.image.ready-sent"),
+    "home": ("deputy.home.recalled", "guest.leave.frozen"),
+    "hop": ("deputy.hop.ordered", "deputy.hop.commit-sent"),
+}
+
+
+def other_cases():
+    return [Case(move, point, action) for move, points in OTHER_STEPS.items()
+            for point in points for action in OTHER_ACTIONS]
 
 
 @dataclass
@@ -118,7 +177,7 @@ class FaultLab:
         mark = f"moslab-{self.lab.name}/{node}/"
         for directory in Path("/proc").glob("[0-9]*"):
             try:
-                name = (directory / "comm").read_text().strip()
+                name = (directory / "comm").read_text(errors="replace").strip()
                 if name not in names or mark not in (directory / "cgroup").read_text():
                     continue
                 if (directory / "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z":
@@ -218,9 +277,13 @@ def observe(fault_lab, case):
             job.progress(5)
         began = time.monotonic()
         mover = lab.popen("n1", ["mosmigrate", job.pid, case.target])
-        if case.action == "cut":
+        if case.action not in ("fail", "kill"):
             wait_until(lambda: hit in log.read_text(), what=hit, timeout=15)
-            lab.cut(*case.links)
+            seen.hit = True
+            if case.action == "cut":
+                lab.cut(*case.links)
+            else:
+                OTHER_ACTIONS[case.action](fault_lab, case)
         seen.outcome = settle(job, mover, began)
         seen.seconds = time.monotonic() - began
         try:
@@ -242,11 +305,20 @@ def observe(fault_lab, case):
     except (AssertionError, TimeoutError, RuntimeError, subprocess.TimeoutExpired) as problem:
         seen.problem = f"{type(problem).__name__}: {problem}"
     finally:
-        seen.hit = hit in log.read_text()
+        seen.hit = seen.hit or hit in log.read_text()
         seen.stderr = job.error
-        if case.action == "cut":
-            lab.heal()
-    return clean_up(fault_lab, job, seen)
+        heal(fault_lab, case)
+    return clean_up(fault_lab, job, seen, case.action == "node killed")
+
+
+def heal(fault_lab, case):
+    if case.action == "cut":
+        fault_lab.lab.heal()
+    elif case.action in ("cut up", "cut down"):
+        for node in fault_lab.lab.nodes:
+            fault_lab.lab.exec(node, ["ip", "neigh", "flush", "all", "nud", "permanent"])
+    elif case.action == "node killed":
+        fault_lab.lab.start(remote(case))
 
 
 def settle(job, mover, began):
@@ -264,13 +336,13 @@ def settle(job, mover, began):
     return "hangs" if job.alive() else "lost"
 
 
-def clean_up(fault_lab, job, seen):
+def clean_up(fault_lab, job, seen, new_lab):
     try:
         wait_until(lambda: not fault_lab.leftovers(), timeout=35, what="nothing left")
     except TimeoutError:
         seen.left = ", ".join(fault_lab.leftovers())
     seen.logs = fault_lab.lab.daemon_logs()
-    if seen.left or seen.problem or seen.outcome == "hangs":
+    if new_lab or seen.left or seen.problem or seen.outcome == "hangs":
         # What else is wrong with it is not to be the next case's.
         fault_lab.lab.down()
         fault_lab.lab = None
