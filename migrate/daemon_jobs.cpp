@@ -62,6 +62,11 @@ void Daemon::register_job(const PeerCredentials& who, const local::RegisterJob& 
   JobOptions options;
   options.never_automatic = request.never_automatic();
   options.memory_bytes = request.memory_bytes();
+  if (!request.on_loss().empty()) {
+    const auto on_loss = on_loss_named(request.on_loss());
+    if (!on_loss) return answer(on_loss.error());
+    options.on_loss = *on_loss;
+  }
   const auto job = jobs_.add(who.pid, options);
   if (!job) return answer(job.error());
   if (const Status watched = watch_job(*job); !watched) return answer(watched.error());
@@ -239,7 +244,8 @@ local::Job Daemon::describe(const Job& job) const {
   out.set_uid(job.uid);
   out.set_home(settings_.node);
   out.set_where(job.where);
-  out.set_state(std::string(job_state_name(job.state)));
+  const bool held = job.silent && job.state == JobState::kAway;
+  out.set_state(held ? "held" : std::string(job_state_name(job.state)));
   out.set_moves(job.moves);
   out.set_epoch(job.body_epoch);
   out.set_calls_per_second(job.calls_per_second);

@@ -8,6 +8,7 @@
 #include "common/fault.h"
 #include "common/log.h"
 #include "common/names.h"
+#include "migrate/lease.h"
 #include "migrate/messages.h"
 #include "remote-syscall/hollow_thread.h"
 
@@ -67,6 +68,7 @@ void Moves::migrate(const JobPtr& job, const std::string& target, Done done) {
   }
   if (!job->away()) return refuse(refusal("is " + std::string(job_state_name(job->state))));
   if (!deputies_.present(job->id)) return refuse(refusal("has a deputy that takes no orders"));
+  if (const auto against = reasons(*job); !against.empty()) return refuse(refusal(against.front()));
   if (homeward) return begin(job, JobState::kComingHome, kHome, std::move(done));
   if (target == job->where) return refuse(refusal("is on " + target + " already"));
   if (const Status good = check_target(target); !good) return refuse(good.error());
@@ -76,6 +78,7 @@ void Moves::migrate(const JobPtr& job, const std::string& target, Done done) {
 std::vector<std::string> Moves::reasons(const Job& job) const {
   if (job.state == JobState::kLost || job.state == JobState::kEnded) return {"has ended"};
   if (job.moving()) return {"is being moved already"};
+  if (job.silent) return {fmt::format("is held: nothing is heard of {}", job.where)};
   if (job.away()) return {};
   const auto process = read_process(job.pid);
   if (!process || process->start_ticks != job.start_ticks) return {"has ended"};
@@ -211,6 +214,7 @@ Status Moves::order_deputy(const MovePtr& move, const OwnedFd& socket) {
     outbound.set_target(move->target);
     outbound.set_key(to_field(*key));
     outbound.set_root_allowed(context_.settings.allow_root_jobs);
+    outbound.set_lease_ms(static_cast<std::uint32_t>(lease_of(*move->job).count()));
   } else {
     const Member* member = context_.membership->active(move->target);
     if (member == nullptr) return refusal(move->target + " is no member any more");
@@ -324,6 +328,8 @@ void Moves::deputy_says(const std::string& id, const order::DeputyEvent& event) 
       return deputies_.expect_exit(id);
     case order::DeputyEvent::kStanding:
       return standing(job, event.standing());
+    case order::DeputyEvent::kSilence:
+      return fell_silent(job, event.silence().silent());
     case order::DeputyEvent::EVENT_NOT_SET:
       return log_warn("{}: its deputy says what is not known here", describe(*job));
   }
@@ -346,6 +352,7 @@ void Moves::moved(const JobPtr& job, const MovePtr& move, const order::MoveEnded
   job->where = to_home ? context_.settings.node : event.to();
   job->moves += 1;
   job->away_rss_bytes = 0;
+  job->silent = false;
   log_info("{}: moved from {} to {}, frozen {:.1f} ms, {} bytes, epoch {} ({})", describe(*job),
            from, job->where, event.freeze_ns() / 1e6, event.bytes(), event.epoch(), event.reason());
   local::Migrated done;
@@ -389,12 +396,28 @@ void Moves::not_moved(const JobPtr& job, const MovePtr& move, const order::MoveE
   move->outcome = std::make_unique<Result<local::Migrated>>(why);
 }
 
+void Moves::fell_silent(const JobPtr& job, bool silent) {
+  job->silent = silent;
+  if (silent)
+    log_warn("{}: nothing is heard of {}: it is held for {} s", describe(*job), job->where,
+             context_.settings.lease.count());
+  else
+    log_info("{}: {} is heard again", describe(*job), job->where);
+  if (!silent) bring_home();
+}
+
+/// The shortest makes a deputy end its process as soon as it notices the silence.
+std::chrono::milliseconds Moves::lease_of(const Job& job) const {
+  return job.options.on_loss == OnLoss::kKill ? kLease : context_.settings.lease;
+}
+
 void Moves::deputy_gone(const std::string& id, std::optional<int> wait_status,
                         JobStderr job_stderr) {
   const JobPtr job = jobs_.find(id);
   if (!job) return;
   job->settle_counters();
   job->deputy.reset();
+  job->silent = false;
   jobs_.changed(*job);
   const auto found = moves_.find(id);
   const MovePtr move = found == moves_.end() ? nullptr : found->second;

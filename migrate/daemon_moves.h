@@ -102,11 +102,13 @@ class Moves {
   void deputy_gone(const std::string& id, std::optional<int> wait_status, JobStderr job_stderr);
   void deputy_died(const JobPtr& job, const std::string& how, const JobStderr& job_stderr);
   static bool is_alive(const Job& job);
+  std::chrono::milliseconds lease_of(const Job& job) const;
 
   // After a restart.
   void deputy_was_missed(const JobPtr& job);
   void at_home(const JobPtr& job);
   void standing(const JobPtr& job, const order::Standing& standing);
+  void fell_silent(const JobPtr& job, bool silent);
   void earlier_move_failed(const JobPtr& job);
 
   /// For a process without a deputy to be seen dying of that.

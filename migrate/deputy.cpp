@@ -15,7 +15,7 @@
 #include "common/silence.h"
 #include "common/tls_socket.h"
 #include "migrate/body_end.h"
-#include "migrate/guest.h"
+#include "migrate/lease.h"
 #include "migrate/page_stream.h"
 
 namespace drover {
@@ -116,8 +116,9 @@ Status Deputy::begin(const order::Outbound& order, OwnedFd socket) {
   job_ = order.job();
   epoch_ = order.epoch();
   where_ = order.target();
+  lease_ = std::clamp(std::chrono::milliseconds(order.lease_ms()), kLease, kLongestLease);
   DROVER_TRY(channel_, open_channel(std::move(socket), order.key(), epoch_));
-  Outbound outbound(order.pid(), job_, home_node_, order.root_allowed(), *channel_);
+  Outbound outbound(order.pid(), job_, home_node_, order.root_allowed(), commit(), *channel_);
   auto away = outbound.make();
   figures_ = outbound.figures();
   committed_ = outbound.committed();
@@ -126,7 +127,7 @@ Status Deputy::begin(const order::Outbound& order, OwnedFd socket) {
   server_.emplace(*process_->thread, process_->memory, *channel_, process_->actions, counters_);
   if (process_->in_call) server_->await_call();
   heard_ = beaten_ = left_ = Clock::now();
-  return {};
+  return notice_silence(channel_->poll_fd(), lease_);
 }
 
 Status Deputy::serve() {
@@ -140,6 +141,8 @@ Status Deputy::serve() {
     if (const auto event = server_->take_event()) DROVER_CHECK(on_event(*event));
     if (done_) break;
     DROVER_CHECK(beat());
+    if (postponed_ && !silent()) come_home(*std::exchange(postponed_, std::nullopt), {});
+    if (done_) break;
     DROVER_CHECK(wait_for_anything(children.get()));
   }
   return {};
@@ -163,15 +166,35 @@ Status Deputy::wait_for_anything(int children) {
 }
 
 Status Deputy::beat() {
+  DROVER_CHECK(check_silence(lease_));
+  report_silence();
+  channel_->allow_stall(time_left(heard_ + lease_));
+  if (Clock::now() - beaten_ < kHeartbeatPeriod) return {};
+  control_.say_again(counters());
+  return say_alive();
+}
+
+/// The guest keeps its body for as long as it hears of us.
+Status Deputy::say_alive() {
   const auto now = Clock::now();
-  if (now - heard_ > kLease) {
-    const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(kLease);
-    return refusal("nothing was heard from it for " + std::to_string(seconds.count()) + " s");
-  }
   if (now - beaten_ < kHeartbeatPeriod) return {};
   beaten_ = now;
-  control_.say_again(counters());
   return channel_->send(type(FrameType::kHeartbeat), {});
+}
+
+Status Deputy::check_silence(std::chrono::milliseconds limit) const {
+  const auto silence = Clock::now() - heard_;
+  if (silence <= limit) return {};
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(silence);
+  return refusal("nothing was heard from it for " + std::to_string(seconds.count()) + " s");
+}
+
+void Deputy::report_silence() {
+  if (silent() == said_silent_) return;
+  said_silent_ = !said_silent_;
+  order::DeputyEvent event;
+  event.mutable_silence()->set_silent(said_silent_);
+  static_cast<void>(control_.say(event));
 }
 
 Status Deputy::serve_body_frames() {
@@ -237,7 +260,10 @@ Status Deputy::on_order() {
 void Deputy::come_home(const std::string& reason, const std::optional<siginfo_t>& raise) {
   if (reason != "asked") move_began_ = Clock::now();
   if (raise) to_raise_ = raise;  // kept for the next time if this one fails
-  const Status outcome = rebuild_at_home();
+  // One that is held for a silent guest is not to be lost for an order.
+  const Status heard = check_silence(kLease);
+  if (!heard && reason != "asked") postponed_ = reason;
+  const Status outcome = heard ? rebuild_at_home() : heard;
   if (done_) return;  // it ended before it could be stopped
   report_move(where_, "home", outcome, reason);
   if (!outcome) {
@@ -261,9 +287,10 @@ void Deputy::stay(const Error& why) {
 // A guest that was told to leave answers once; what it had sent until then is of no use now.
 Status Deputy::await_answer() {
   if (bounds_)
-    bounds_->begin_anew(Clock::now());
+    bounds_->begin_anew(Clock::now(), lease_);
   else
-    bounds_.emplace(Clock::now(), machine_memory(), kHopAnswerGrace);
+    bounds_.emplace(Clock::now(), machine_memory(),
+                    std::max<Clock::duration>(kHopAnswerGrace, lease_));
   while (answer_due_) {
     DROVER_TRY(const std::optional<Frame> frame, hear_leaver());
     if (done_) return {};
@@ -298,6 +325,7 @@ Result<std::optional<Frame>> Deputy::hear_leaver() {
     DROVER_CHECK(on_event(*event));
     return std::optional<Frame>();
   }
+  static_cast<void>(say_alive());  // what has come can be taken all the same
   DROVER_TRY(std::optional<Frame> frame, channel_->receive());
   if (frame) DROVER_CHECK(bounds_->take(*frame, Clock::now()));
   const auto patience = bounds_->patience(Clock::now());
@@ -433,6 +461,7 @@ void Deputy::report_standing() {
   event.mutable_standing()->set_where(where_);
   event.mutable_standing()->set_epoch(epoch_);
   event.mutable_standing()->set_moves(moves_);
+  event.mutable_standing()->set_silent(said_silent_);
   static_cast<void>(control_.say(counters()));
   static_cast<void>(control_.say(event));
 }

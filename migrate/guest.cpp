@@ -178,6 +178,8 @@ Status Guest::await_commit() {
   DROVER_CHECK(fault_point("guest.image.ready-sent"));
   DROVER_TRY(const Frame frame, home_->receive_within(kLease / 2));
   if (frame.type != type(FrameType::kCommit)) return refusal("home does not commit the move");
+  DROVER_TRY(const auto commit, decode_record<Commit>(frame.payload, "commit"));
+  granted_ = std::clamp(std::chrono::milliseconds(commit.lease_ms), kLease, kLongestLease);
   DROVER_CHECK(fault_point("guest.image.committed"));
   supervisor_.emplace(*body_, *home_);
   supervisor_->adopt(hosted_.undelivered);
@@ -201,7 +203,7 @@ Status Guest::serve() {
     pollfd ready[] = {{home_->poll_fd(), POLLIN, 0},
                       {supervisor_->frozen() ? -1 : supervisor_->listener().get(), POLLIN, 0},
                       {children.get(), POLLIN, 0}};
-    const auto pause = std::min(kHeartbeatPeriod, time_left(heard_ + kLease));
+    const auto pause = std::min(kHeartbeatPeriod, time_left(heard_ + lease_));
     if (poll(ready, 3, static_cast<int>(pause.count())) < 0 && errno != EINTR) {
       return errno_error("wait for the body");
     }
@@ -224,13 +226,23 @@ Status Guest::say_alive() {
   return home_->send(type(FrameType::kHeartbeat), encode_record(GuestHeartbeat{body_cpu_ns()}));
 }
 
+// A word of home's after its commit: it has heard that the body runs, and does not let the process
+// go on elsewhere because of a lease that is over.
+Status Guest::hear_home() {
+  heard_ = Clock::now();
+  if (lease_ == granted_) return {};
+  lease_ = granted_;
+  return notice_silence(home_->poll_fd(), lease_);
+}
+
 Status Guest::check_lease() const {
-  if (Clock::now() - heard_ < kLease) return {};
+  if (Clock::now() - heard_ < lease_) return {};
   return refusal("home was not heard of for too long: the body ends");
 }
 
 Status Guest::beat() {
   DROVER_CHECK(check_lease());
+  home_->allow_stall(time_left(heard_ + lease_));
   const auto now = Clock::now();
   if (now - beaten_ < kHeartbeatPeriod) return {};
   beaten_ = now;
@@ -256,7 +268,7 @@ Status Guest::serve_home_frames() {
   for (;;) {
     DROVER_TRY(const std::optional<Frame> frame, home_->receive());
     if (!frame) return {};
-    heard_ = Clock::now();
+    DROVER_CHECK(hear_home());
     switch (static_cast<FrameType>(frame->type)) {
       case FrameType::kHeartbeat:
         break;

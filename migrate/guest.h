@@ -8,6 +8,7 @@
 #include "common/secure_channel.h"
 #include "migrate/body_image.h"
 #include "migrate/control_line.h"
+#include "migrate/lease.h"
 #include "migrate/order.pb.h"
 #include "remote-syscall/body_supervisor.h"
 
@@ -34,6 +35,7 @@ class Guest {
   Status leave_for(const HopOrder& order);
   Status say_failed(const Error& why);
   bool body_is_over() const { return supervisor_->ended() || supervisor_->exiting(); }
+  Status hear_home();
   Status check_lease() const;
   Status beat();
   Status say_alive();
@@ -62,19 +64,11 @@ class Guest {
   bool from_guest_ = false;  // the image came from another guest, not from home
   std::optional<Body> body_;
   std::optional<BodySupervisor> supervisor_;
+  std::chrono::milliseconds granted_ = kLease;  // by home, with the commit
+  std::chrono::milliseconds lease_ = kLease;
   std::chrono::steady_clock::time_point heard_;   // from home
   std::chrono::steady_clock::time_point beaten_;  // to home
   bool done_ = false;
-};
-
-/// What both ends expect of each other while a body is away.
-inline constexpr std::chrono::milliseconds kHeartbeatPeriod{1000};
-/// A peer that was not heard of for so long is lost: a body without a lease stops itself.
-inline constexpr std::chrono::milliseconds kLease{8000};
-
-/// kHeartbeat of a guest.
-struct GuestHeartbeat {
-  std::uint64_t cpu_ns = 0;
 };
 
 }  // namespace drover

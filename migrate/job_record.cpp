@@ -42,6 +42,7 @@ std::string encode_job(const Job& job) {
   out.set_gid(job.gid);
   out.set_command(job.command);
   out.set_never_automatic(job.options.never_automatic);
+  out.set_on_loss(static_cast<std::uint32_t>(job.options.on_loss));
   out.set_memory_bytes(job.options.memory_bytes);
   out.set_start_on(job.start_on);
   out.set_state(static_cast<std::uint32_t>(job.state));
@@ -70,7 +71,8 @@ Result<Job> decode_job(std::string_view text) {
   job.uid = in.uid();
   job.gid = in.gid();
   job.command = in.command();
-  job.options = {in.never_automatic(), in.memory_bytes()};
+  const bool ends = in.on_loss() == static_cast<std::uint32_t>(OnLoss::kKill);
+  job.options = {in.never_automatic(), in.memory_bytes(), ends ? OnLoss::kKill : OnLoss::kHold};
   job.start_on = in.start_on();
   job.state = static_cast<JobState>(in.state());
   job.where = in.where();

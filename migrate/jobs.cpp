@@ -15,6 +15,14 @@ constexpr int kMostAncestors = 4096;  // a ppid chain read while it changes may 
 
 }  // namespace
 
+std::string_view on_loss_name(OnLoss choice) { return choice == OnLoss::kKill ? "kill" : "hold"; }
+
+Result<OnLoss> on_loss_named(std::string_view name) {
+  for (const OnLoss choice : {OnLoss::kHold, OnLoss::kKill})
+    if (name == on_loss_name(choice)) return choice;
+  return refusal("hold or kill, not " + std::string(name));
+}
+
 std::string_view job_state_name(JobState state) {
   switch (state) {
     case JobState::kHome:

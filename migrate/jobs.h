@@ -32,9 +32,19 @@ enum class JobState {
 };
 std::string_view job_state_name(JobState state);
 
+/// What becomes of a job when its node falls silent (mosrun --on-loss).
+enum class OnLoss : std::uint8_t {
+  kHold,  ///< it goes on when the node is heard again, and ends if its lease ends before
+  kKill,  ///< it ends as soon as that is noticed
+};
+std::string_view on_loss_name(OnLoss choice);
+/// The choice of that name.
+Result<OnLoss> on_loss_named(std::string_view name);
+
 struct JobOptions {
   bool never_automatic = false;    ///< mosrun -l
   std::uint64_t memory_bytes = 0;  ///< mosrun -m, or 0
+  OnLoss on_loss = OnLoss::kHold;
 };
 
 struct CallCounter {
@@ -65,6 +75,7 @@ struct Job {
   std::string where;             ///< node
   std::uint64_t epoch = 0;       ///< the last that was given out: a move that failed had one, too
   std::uint64_t body_epoch = 0;  ///< of the body that runs, or ran last
+  bool silent = false;           ///< nothing has been heard of its node for a while
   std::uint64_t moves = 0;
   std::uint64_t moves_before = 0;  ///< of deputies that have gone
   std::string last_refusal;
