@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "common/fault.h"
+#include "common/foreign_words.h"
 #include "common/log.h"
 #include "common/names.h"
 #include "migrate/lease.h"
@@ -26,7 +27,9 @@ std::string describe_end(std::optional<int> wait_status) {
                                    : fmt::format("status {}", WEXITSTATUS(*wait_status));
 }
 
-std::string describe(const Job& job) { return fmt::format("job {} ({})", job.pid, job.command); }
+std::string describe(const Job& job) {
+  return fmt::format("job {} ({})", job.pid, plain_words(job.command));
+}
 
 }  // namespace
 

@@ -1,5 +1,6 @@
 #include "migrate/daemon_questions.h"
 
+#include "common/foreign_words.h"
 #include "common/log.h"
 #include "migrate/jobs.h"
 #include "migrate/messages.h"
@@ -38,7 +39,7 @@ bool is_answer(const peer::PeerMessage& message) {
 }
 
 Error refused_by(const std::string& node, const peer::Refused& refused) {
-  return {refused.link_lost() ? ENOLINK : 0, node + " " + refused.why()};
+  return {refused.link_lost() ? ENOLINK : 0, node + " " + plain_words(refused.why())};
 }
 
 }  // namespace
