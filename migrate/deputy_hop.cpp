@@ -170,6 +170,8 @@ Status Deputy::commit_hop(SecureChannel& target) {
   if (!committed && !is_over) {
     end_body(target, committed_at, [this] { static_cast<void>(say_alive()); });
   }
+  // The body has its lease from our first word on: without this one, a cut just now would cost it.
+  if (committed) static_cast<void>(target.send(type(FrameType::kHeartbeat), {}));
   return committed;
 }
 

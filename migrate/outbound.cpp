@@ -375,6 +375,8 @@ Status Outbound::commit() {
     return s.error();
   }
   committed_ = true;
+  // The body has its lease from our first word on: without this one, a cut just now would cost it.
+  static_cast<void>(channel_->send(type(FrameType::kHeartbeat), {}));
   return {};
 }
 

@@ -122,6 +122,27 @@ def test_one_direction_is_enough_to_be_held_for(default_lab, deaf, other):
     assert job.error == ""
 
 
+COMPUTES = "import os\nprint(os.getpid(), flush=True)\nwhile True: pass"
+
+
+@pytest.mark.parametrize("targets", [["n2"], ["n2", "n3"]], ids="-".join)
+def test_a_job_that_has_only_just_come_has_its_lease_too(default_lab, targets):
+    """Also one that asks nothing of its home: that speaks first."""
+    lab = default_lab
+    job = lab.popen("n1", ["mosrun", "/usr/bin/python3", "-c", COMPUTES])
+    pid = int(job.stdout.readline())
+    for target in targets:
+        lab.exec("n1", ["mosmigrate", pid, target])
+    lab.cut("n1", targets[-1])
+    wait_for_state(lab, pid, "held", NOTICED + SLACK)
+    time.sleep(2)  # its node has noticed as well
+    lab.heal()
+    wait_for_state(lab, pid, "away", 25)
+    lab.exec("n1", ["mosmigrate", pid, "home"])
+    lab.exec("n1", ["kill", pid])
+    assert job.wait(timeout=10) == 128 + signal.SIGTERM
+
+
 def test_both_ends_keep_to_the_same_lease(short_lab):
     lab = short_lab.lab
     job = NumberedJob(lab)
