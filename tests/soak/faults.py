@@ -87,7 +87,7 @@ def undo(world, fault, began):
     elif fault.kind == "deafen":
         world.lab.exec(fault.nodes[1], ["ip", "neigh", "flush", "all", "nud", "permanent"])
     elif fault.kind == "migrated":
-        world.start_daemon(node)
+        world.lab.start_daemon(node)
     elif fault.kind == "disk":
         world.lab.exec(node, ["sh", "-c", CLEAR_DISK])
     elif fault.kind == "node":

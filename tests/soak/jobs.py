@@ -8,6 +8,10 @@ from numbered_job import NumberedJob
 
 INPUT = "/var/tmp/soak-input"
 INPUT_MB = 48
+MAKE_INPUT = """
+import random, sys
+open(sys.argv[1], "wb").write(random.Random(1).randbytes(int(sys.argv[2]) << 20))
+"""
 CIPHER = ["openssl", "enc", "-aes-256-ctr", "-K", "00" * 32, "-iv", "00" * 16]
 
 # Prints a line for every piece of work; each follows from all before it.
@@ -113,9 +117,7 @@ class Workshop:
 
     def __init__(self, lab):
         self.lab = lab
-        lab.exec("n1", ["/usr/bin/python3", "-c",
-                        "import random, sys\n"
-                        f"open({INPUT!r}, 'wb').write(random.Random(1).randbytes({INPUT_MB} << 20))"])
+        lab.exec("n1", ["/usr/bin/python3", "-c", MAKE_INPUT, INPUT, str(INPUT_MB)])
         self._cipher = [*CIPHER, "-in", INPUT]
         self._ciphered = lab.exec("n1", self._cipher, text=False).stdout
         self._hashed = lab.exec("n1", self._hash(0), text=False, timeout=300).stdout

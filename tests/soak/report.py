@@ -44,8 +44,8 @@ class Tally:
 def times(of):
     """{kind: median and 99th percentile}, and of all together."""
     everything = {**of, "all": [one for some in of.values() for one in some]}
-    return {kind: {"median": round(statistics.median(some), 1), "p99": round(percentile(some, 99), 1),
-                   "most": round(max(some), 1)}
+    return {kind: {"median": round(statistics.median(some), 1),
+                   "p99": round(percentile(some, 99), 1), "most": round(max(some), 1)}
             for kind, some in everything.items() if some}
 
 
@@ -96,8 +96,8 @@ def text(found):
              f"{found['seed']}, {found['jobs']} jobs), until {found['ended_by']}: {made} made, "
              f"{sum(found['moves_refused'].values())} refused, "
              f"{sum(found['moves_failed'].values())} failed"]
-    for title in ("moves_made", "moves_refused", "moves_failed", "asked_again", "faults", "jobs_lost",
-                  "jobs_started", "jobs_completed"):
+    for title in ("moves_made", "moves_refused", "moves_failed", "asked_again", "faults",
+                  "jobs_lost", "jobs_started", "jobs_completed"):
         lines.append(f"{title.replace('_', ' ')}:")
         lines += [f"  {count:6} {name}" for name, count in found[title].items()]
     for title in ("freeze_ms", "duration_ms", "settling_s"):

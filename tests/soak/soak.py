@@ -35,6 +35,9 @@ PLACES = ("home", "n2", "n3")
 AT_ONCE = 2  # moves that are asked for at the same time
 MOVE_LIMIT_S = 120  # mosmigrate that is not done by then hangs
 SETTLE_LIMIT_S = 90  # TCP may take as long again as a cut to notice that it has ended
+# A question that is on its way to a node when that goes down is lost, and asked no second time;
+# for so long after a fault "does not answer" is no wrong answer.
+GRACE_S = 5
 MEASURE_EVERY = 500
 WARM_UP = 50  # moves before the first measurement
 MOST_PROBLEMS = 20
@@ -65,8 +68,9 @@ class Soak:
         self.began = time.monotonic()
         self.tally = report.Tally()
         self.problems = []
-        self.calm = True  # nothing is down
+        self.disturbed_until = 0.0  # nothing is down after that
         self.n1_is_down = False
+        self.closing = False
         self.done = 0
         self.faults_done = 0
         self._pool = ThreadPoolExecutor(options.jobs + AT_ONCE)
@@ -80,11 +84,16 @@ class Soak:
         print(f"{time.monotonic() - self.began:8.1f} s, {self.done} moves: {text}", flush=True)
 
     def problem(self, text):
+        if self.closing:
+            return  # it is the soak that ends what was under way
         with self._noting:
             self.problems.append({"seconds": round(time.monotonic() - self.began, 1),
                                   "clock": time.strftime("%H:%M:%S", time.gmtime()),
                                   "moves": self.done, "text": text})
         self.say(f"PROBLEM: {text}")
+
+    def calm(self):
+        return time.monotonic() > self.disturbed_until
 
     def replace(self, slot):
         slot.job = self.workshop.start(slot.number)
@@ -113,7 +122,8 @@ class Soak:
             if self.options.minutes and time.monotonic() - self.began > self.options.minutes * 60:
                 self.say("time is up")
                 break
-        self.measure()
+        if not self.world.measurements or self.world.measurements[-1]["moves"] < self.done:
+            self.measure()
         self.finish()
 
     def moves(self, count):
@@ -143,7 +153,7 @@ class Soak:
 
     def move_to(self, slot, target, count=True):
         """Asks once, and again while only the moment is bad. Whether it was moved."""
-        calm, job = self.calm, slot.job
+        calm, job = self.calm(), slot.job
         slot.going = (slot.place, target)
         deadline = time.monotonic() + 20
         while True:
@@ -158,7 +168,7 @@ class Soak:
             slot.place = target
             if count:
                 self.tally.moved(MOVED.search(done.stdout))
-            if calm and self.calm and job.alive():
+            if calm and self.calm() and job.alive():
                 job.progress(1, timeout=20)
             return True
         if count:
@@ -166,7 +176,7 @@ class Soak:
             outcomes[report.reason(done.stderr)] += 1
             self.say(f"not moved: slot {slot.number} to {target}: {done.stderr.strip()}")
         if job.alive():
-            self.judge_words(slot, target, done, calm and self.calm)
+            self.judge_words(slot, target, done, calm and self.calm())
         return False
 
     def judge_words(self, slot, target, done, calm):
@@ -189,7 +199,7 @@ class Soak:
         fault = faults.choose(chance, len(self.slots), self.options.faults)
         self.make_ready(fault)
         self.say(f"fault {self.faults_done}: {fault}")
-        self.calm = False
+        self.disturbed_until = float("inf")
         self.n1_is_down = fault.kind == "node" and fault.nodes[0] == "n1"
         before, during = chance.randint(0, 3), chance.randint(0, 4)
         going = self.begin_moves(before)
@@ -202,8 +212,9 @@ class Soak:
         faults.undo(self.world, fault, began)
         for one in going:
             one.result()
+        healed = time.monotonic()
         self.settle(fault)
-        self.calm = True
+        self.disturbed_until = healed + GRACE_S
         self.tally.faults[fault.kind] += 1
 
     def make_ready(self, fault):
@@ -258,22 +269,22 @@ class Soak:
                 raise
             return
         if where != row["where"]:
-            self.problem(f"after {fault}: slot {slot.number} ({slot.job.pid}) is on {where}, not on "
-                         f"{row['where']}")
+            self.problem(f"after {fault}: slot {slot.number} ({slot.job.pid}) is on {where}, not "
+                         f"on {row['where']}")
         slot.place = "home" if where == "n1" else where
 
     def judge_loss(self, slot, fault):
         job = slot.job
         if slot.number not in fault.at_risk:
-            self.problem(f"{fault}: slot {slot.number} ({job.kind}, {job.pid}, at {slot.place}) was "
-                         f"lost without cause: {job.process.returncode}, {job.error!r}")
+            self.problem(f"{fault}: slot {slot.number} ({job.kind}, {job.pid}, at {slot.place}) "
+                         f"was lost without cause: {job.process.returncode}, {job.error!r}")
             return
         self.tally.lost[fault.kind] += 1
         if self.n1_is_down:
             return  # there is nobody who could say so
         if not wait_quietly(lambda: names_node(job.error, job.pid), 15):
-            self.problem(f"{fault}: slot {slot.number} ({job.kind}, {job.pid}) was lost, and no node "
-                         f"is named: {job.process.returncode}, {job.error!r}")
+            self.problem(f"{fault}: slot {slot.number} ({job.kind}, {job.pid}) was lost, and no "
+                         f"node is named: {job.process.returncode}, {job.error!r}")
         job.join()
 
     def drop(self, slot):
@@ -325,6 +336,7 @@ class Soak:
             self.problem(f"left at the end: {self.world.jobs()} {self.world.wrong()}")
 
     def close(self):
+        self.closing = True
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
@@ -342,20 +354,38 @@ def parse():
     return parser.parse_args()
 
 
-def interrupted(number, _):
-    signal.signal(number, signal.SIG_IGN)  # once is enough: the lab is to be taken down
-    raise KeyboardInterrupt
+class Interrupts:
+    """The first signal ends the soak, but not before its lab is there to be taken down."""
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def __init__(self):
+        self.held, self.came = True, False
+        for number in self.SIGNALS:
+            signal.signal(number, self._interrupted)
+
+    def _interrupted(self, *_):
+        self.came = True
+        if not self.held:
+            self.raise_those_that_came()
+
+    def raise_those_that_came(self):
+        self.held = False
+        if self.came:
+            for number in self.SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
+            raise KeyboardInterrupt
 
 
 def main():
     options = parse()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, interrupted)
+    interrupts = Interrupts()
     options.report.parent.mkdir(parents=True, exist_ok=True)
     world = soak = None
     ended = "an error"
     try:
         world = World()
+        interrupts.raise_those_that_came()
         soak = Soak(world, options)
         soak.run()
         ended = "its end"

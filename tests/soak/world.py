@@ -40,7 +40,7 @@ class Seen:
 
 
 class World(FaultLab):
-    """The lab, with leases as long as they are by default."""
+    """The lab, with leases as long as they are by default, and disks that can be filled."""
 
     def __init__(self):
         super().__init__()
@@ -49,17 +49,13 @@ class World(FaultLab):
             for node in self.lab.nodes:
                 self.stop_daemon(node)
                 self.give_small_disk(node)
-                self.start_daemon(node)
+                self.lab.start_daemon(node)
         except BaseException:
             self.lab.down()
             raise
 
     def give_small_disk(self, node):
         self.lab.exec(node, ["sh", "-c", SMALL_DISK])
-
-    def start_daemon(self, node):
-        self.lab.exec(node, ["sh", "-c", "migrated </dev/null >>/var/log/drover/migrated.log 2>&1 &"])
-        wait_until(lambda: self.answers(node), what=f"migrated of {node} answers")
 
     def kill_node(self, node):
         self.lab.kill(node)
@@ -71,7 +67,7 @@ class World(FaultLab):
         # As it was before, for which it has to stop once.
         self.stop_daemon(node)
         self.give_small_disk(node)
-        self.start_daemon(node)
+        self.lab.start_daemon(node)
 
     def jobs(self):
         """{pid: what mosps says of a job}"""
@@ -114,7 +110,7 @@ class World(FaultLab):
                 and f"/n1-{identity}-" in seen.cgroups]
 
     def places_of(self, pid, identity):
-        """Where the job can run now: at home if nobody traces it, elsewhere if it is not stopped."""
+        """Where the job can run now: at home if nobody traces it, elsewhere unless it is stopped."""
         found = []
         for seen in self.look():
             if seen.node == "n1" and seen.inner == [pid]:
