@@ -318,7 +318,7 @@ class Soak:
         self.renew_completed()
         if not wait_quietly(self.nothing_is_wrong, 40):
             self.problem(f"while all rests: {'; '.join(self.world.wrong())}")
-        grown = self.world.measure(self.done, [slot.job.pid for slot in self.slots])
+        grown = self.world.measure(self.done, {slot.identity: slot.job.pid for slot in self.slots})
         for what in grown:
             self.problem(f"grown: {what}")
         self.say(f"measured: {len(grown)} grown")

@@ -110,7 +110,7 @@ class World(FaultLab):
                 and f"/n1-{identity}-" in seen.cgroups]
 
     def places_of(self, pid, identity):
-        """Where the job can run now: at home if nobody traces it, elsewhere unless it is stopped."""
+        """Where the job can run now: at home if nobody traces it, elsewhere if it is awake."""
         found = []
         for seen in self.look():
             if seen.node == "n1" and seen.inner == [pid]:
@@ -169,7 +169,8 @@ class World(FaultLab):
         return [top for top, _, _ in os.walk("/sys/fs/cgroup") if mark in top]
 
     def measure(self, moves, pids):
-        """Notes what could leak. All jobs are at home, and nothing is under way."""
+        """Notes what could leak. All jobs are at home, and nothing is under way; `pids` are
+        theirs, by the jobs' identities: a pid comes again when a node was rebooted."""
         figures = {}
         for seen in self.look():
             key = f"{seen.node} processes"
@@ -185,9 +186,9 @@ class World(FaultLab):
                 figures[f"{node} records of {what}"] = len(self.records(node, what))
         figures["namespaces"] = len(self.namespaces())
         processes = {}
-        for pid in pids:
+        for identity, pid in pids.items():
             host = self.process_at_home(pid)
-            processes[pid] = {
+            processes[identity] = {
                 "maps": len(Path(f"/proc/{host}/maps").read_text().splitlines()),
                 "fds": len(os.listdir(f"/proc/{host}/fd")),
                 "vm_kb": status_kb(host, "VmSize")}
@@ -219,9 +220,10 @@ class World(FaultLab):
             base = max((one["figures"].get(name, 0) for one in before[:2]), default=None)
             if len(before) >= 2 and value > base + TOLERANCE.get(name.split()[-1], 0):
                 found.append(f"{name}: {value}, was {base}")
-        for pid, figures in now["jobs"].items():
-            first = next((one["jobs"][pid] for one in before if pid in one["jobs"]), figures)
-            found += [f"process {pid} at home: {name}: {value}, was {first[name]}"
+        for identity, figures in now["jobs"].items():
+            first = next((one["jobs"][identity] for one in before if identity in one["jobs"]),
+                         figures)
+            found += [f"process of job {identity} at home: {name}: {value}, was {first[name]}"
                       for name, value in figures.items()
                       if value > first[name] + TOLERANCE.get(name, 0) + (name == "maps")]
         return found
