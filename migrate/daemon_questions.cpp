@@ -91,9 +91,22 @@ void Questions::ask(const std::string& node, peer::PeerMessage question, Answere
   open.node = node;
   open.answered = std::move(answered);
   const Status sent = send(node, question);
-  const auto delay = sent ? std::chrono::nanoseconds(kPatience) : std::chrono::nanoseconds::zero();
-  const Error why = sent ? refusal(node + " does not answer") : sent.error();
-  open.timer = loop_.after(delay, [this, number, why] { close(number, why); });
+  open.question = std::move(question);
+  if (sent)
+    open.timer = loop_.after(kAskAgain, [this, number] { ask_again(number); });
+  else
+    open.timer = loop_.after({}, [this, number, why = sent.error()] { close(number, why); });
+}
+
+/// Places are prepared once for each epoch, however often they are asked for.
+void Questions::ask_again(std::uint64_t number) {
+  const auto found = open_.find(number);
+  if (found == open_.end()) return;
+  Open& open = found->second;
+  if (const Status sent = send(open.node, open.question); !sent)
+    log_info("control bus: to {}: {}", open.node, sent.error().message());
+  const Error why = refusal(open.node + " does not answer");
+  open.timer = loop_.after(kPatience - kAskAgain, [this, number, why] { close(number, why); });
 }
 
 void Questions::tell(const std::string& node, peer::PeerMessage message) {
