@@ -49,6 +49,8 @@ const std::vector<OptionSpec>& key_table() {
       {"guest-zones", 0, kNames, "ZONES", "@zone", "zones that this node takes guests from"},
       {"send-zones", 0, kNames, "ZONES", "@zone", "zones that own jobs may go to"},
       {"allow-root-jobs", 0, kYesNo, "yes|no", "no", "whether jobs of uid 0 may leave"},
+      {"lease-seconds", 0, kNumber, "S", "60", "own jobs are held so long for a silent node", 8,
+       3600},
       {"block", 0, kYesNo, "yes|no", "no", "take no guests"},
       {"max-guests", 0, kNumber, "N", "256", "most guest trees at a time", 0, 65536},
       {"cache-size-mb", 0, kNumber, "MB", "4096", "most space that the cache takes", 1, 1U << 30},

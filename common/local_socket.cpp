@@ -140,12 +140,17 @@ Status LocalSocket::send(ByteView data, std::span<const int> fds, milliseconds t
 
 Result<std::optional<Packet>> LocalSocket::receive(milliseconds timeout, std::size_t most_fds) {
   ssize_t size;
+  bool waited = false;
   // MSG_TRUNC with MSG_PEEK gives the length of the packet (recv(2)), and EOF gives 0.
   while ((size = ::recv(fd(), nullptr, 0, MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT)) < 0) {
     // The peer closed with packets unread (said once); what it sent before is still here.
     if (errno == EINTR || errno == ECONNRESET) continue;
     if (errno != EAGAIN) return errno_error("receive");
+    // Readable, and nothing to read: somebody who has this end, too, has read it or has moved its
+    // peek offset (SO_PEEK_OFF). To wait again might be to wait for ever.
+    if (waited) return Error{EPROTO, "receive"};
     DROVER_CHECK(wait_for(fd(), POLLIN, timeout));
+    waited = true;
   }
   if (size == 0) return std::optional<Packet>();
 

@@ -59,6 +59,7 @@ class LocalSocket {
   /// The next packet; nothing if the peer closed. ETIMEDOUT if none came within `timeout`.
   /// A packet that is too large, or whose descriptors do not all fit into this process, is
   /// an error and is lost; those descriptors that came are closed.
+  /// That others who have this end of the socket make mischief is an error, too (EPROTO).
   /// Descriptors beyond `most_fds` are refused before they are ours: to close one that a stranger
   /// has sent (of a file system of his, say) may take for ever.
   Result<std::optional<Packet>> receive(std::chrono::milliseconds timeout,

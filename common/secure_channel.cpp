@@ -42,7 +42,7 @@ struct SecureChannel::State {
   Status handshake(std::chrono::milliseconds timeout);
   void read_frames(int most_records, bool stop_at_frame);
   Status write(ByteView data);
-  Status flush(std::chrono::milliseconds stall);
+  Status flush(std::chrono::milliseconds patience);
   Status wait_to_send(std::chrono::milliseconds timeout);
   // A peer that said farewell may still be reading; after any other end nobody is.
   bool connection_broken() const { return receive_error && !peer_closed; }
@@ -55,6 +55,7 @@ struct SecureChannel::State {
   std::optional<Error> send_error;
   bool peer_closed = false;
   std::uint64_t records_with_this_key = 0;
+  std::chrono::milliseconds stall = kSendStall;
   std::array<std::byte, kRecord> plain;
   std::array<std::byte, kRecord> gathered;
 };
@@ -206,6 +207,10 @@ Status SecureChannel::close(std::chrono::milliseconds timeout) {
 }
 
 bool SecureChannel::peer_closed() const { return state_ && state_->peer_closed; }
+void SecureChannel::allow_stall(std::chrono::milliseconds stall) {
+  if (state_) state_->stall = stall;
+}
+
 int SecureChannel::poll_fd() const { return state_ ? state_->socket.fd() : -1; }
 std::uint64_t SecureChannel::bytes_sent() const { return state_ ? state_->socket.bytes_sent() : 0; }
 std::uint64_t SecureChannel::bytes_received() const {
@@ -306,14 +311,14 @@ Status SecureChannel::State::write(ByteView data) {
         error = refusal("secure channel: send: TLS is out of step");
       return error;
     }
-    DROVER_CHECK(flush(kSendStall));
+    DROVER_CHECK(flush(stall));
     data = data.subspan(burst.size());
   }
   return {};
 }
 
 /// Gives the kernel all that is kept, reading while that has to wait.
-Status SecureChannel::State::flush(std::chrono::milliseconds stall) {
+Status SecureChannel::State::flush(std::chrono::milliseconds patience) {
   auto deadline = std::chrono::steady_clock::time_point{};  // only asked for when it blocks
   std::uint64_t sent_before = socket.bytes_sent();
   while (true) {
@@ -321,7 +326,7 @@ Status SecureChannel::State::flush(std::chrono::milliseconds stall) {
     if (!flushed) return flushed.error().within("secure channel");
     if (*flushed) return {};
     if (deadline == std::chrono::steady_clock::time_point{} || socket.bytes_sent() != sent_before) {
-      deadline = deadline_after(stall);
+      deadline = deadline_after(patience);
       sent_before = socket.bytes_sent();
     }
     const auto left = time_left(deadline);

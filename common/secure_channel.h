@@ -22,7 +22,7 @@ namespace drover {
 using ChannelKey = std::array<std::byte, 32>;
 enum class ChannelRole { kDialler, kAcceptor };  // TLS client and server
 
-/// send() gives up when the kernel has taken nothing for so long.
+/// send() gives up when the kernel has taken nothing for so long, unless it is told otherwise.
 inline constexpr std::chrono::milliseconds kSendStall{10'000};
 
 /// What send() reads on the side, so that two peers that send at once get on, is kept up to this
@@ -45,9 +45,12 @@ class SecureChannel {
 
   /// Sends one frame, `head` followed by `body`, together at most kMaxFrame bytes. Returns when
   /// the kernel has all of it; meanwhile it keeps reading, so two peers that send at once do not
-  /// block each other. Fails with ETIMEDOUT after kSendStall without progress, and when the peer
-  /// is gone; after an error nothing more can be sent (frames that came can still be received).
+  /// block each other. Fails with ETIMEDOUT after the time of allow_stall without progress, and
+  /// when the peer is gone; after an error nothing more can be sent (frames that came can still be
+  /// received).
   Status send(std::uint16_t type, ByteView head, ByteView body = {});
+  /// From now on send() waits so long for progress, instead of kSendStall.
+  void allow_stall(std::chrono::milliseconds stall);
 
   /// The next complete frame, or nothing if none has arrived. Never blocks. Once the peer has
   /// closed, or broken the protocol, and all frames before that are taken: an error, every time.

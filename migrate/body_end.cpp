@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <thread>
 
-#include "migrate/guest.h"
+#include "migrate/lease.h"
 #include "remote-syscall/body_messages.h"
 
 namespace drover {

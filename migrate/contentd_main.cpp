@@ -6,6 +6,7 @@
 #include <iostream>
 #include <string_view>
 
+#include "common/durable_file.h"
 #include "common/log.h"
 #include "migrate/cache_server.h"
 
@@ -19,6 +20,12 @@ int main(int argc, char** argv) {
   }
   log_init("contentd", LogLevel::kInfo);
   prctl(PR_SET_DUMPABLE, 0);
+  // The one of the migrated before may still be at work on what it was asked last.
+  const auto alone = lock_directory(argv[1]);
+  if (!alone) {
+    log_error("{}", alone.error().message());
+    return 1;
+  }
   auto cache = ContentCache::open(argv[1], limit);
   if (!cache) {
     log_error("{}", cache.error().message());

@@ -27,16 +27,20 @@ std::string file_stamp(const std::string& path) {
 }  // namespace
 
 Result<std::unique_ptr<Daemon>> Daemon::open(const DaemonSettings& settings) {
+  DROVER_CHECK(make_directories(settings.run_dir, 0755));
+  DROVER_TRY(OwnedFd claim, claim_run_directory(settings.run_dir));
   DROVER_TRY(auto loop, EventLoop::create());
   DROVER_TRY(NodeKeys keys, NodeKeys::load_or_create(settings.state_dir + "/keys"));
-  DROVER_CHECK(make_directories(settings.run_dir, 0755));
-  std::unique_ptr<Daemon> daemon(new Daemon(settings, std::move(loop), std::move(keys)));
+  std::unique_ptr<Daemon> daemon(
+      new Daemon(settings, std::move(loop), std::move(keys), std::move(claim)));
   DROVER_CHECK(daemon->start());
   return daemon;
 }
 
-Daemon::Daemon(const DaemonSettings& settings, std::unique_ptr<EventLoop> loop, NodeKeys keys)
+Daemon::Daemon(const DaemonSettings& settings, std::unique_ptr<EventLoop> loop, NodeKeys keys,
+               OwnedFd claim)
     : settings_(settings),
+      claim_(std::move(claim)),
       loop_(std::move(loop)),
       keys_(std::move(keys)),
       context_{*loop_, settings_, keys_, nullptr},
@@ -44,6 +48,7 @@ Daemon::Daemon(const DaemonSettings& settings, std::unique_ptr<EventLoop> loop, 
 
 Status Daemon::start() {
   DROVER_CHECK(watch_signals());
+  DROVER_CHECK(open_records());
   DROVER_TRY(children_, Children::create(*loop_));
   DROVER_TRY(Membership nobody, Membership::create());
   context_.membership = std::make_shared<const Membership>(std::move(nobody));
@@ -51,7 +56,7 @@ Status Daemon::start() {
                                     settings_.control_port));
   dialler_.emplace(*loop_);
   peers_.emplace(context_, *dialler_);
-  places_.emplace(context_, *children_, *dialler_, *peers_);
+  places_.emplace(context_, *children_, *dialler_, *peers_, *guest_records_);
   moves_.emplace(context_, *children_, *dialler_, *peers_, jobs_,
                  [this](const JobPtr& job) { end_if_over(job); });
   DROVER_TRY(questions_,
@@ -67,6 +72,7 @@ Status Daemon::start() {
                                         }));
   refresh_membership();
   membership_timer_ = loop_->every(kMembershipCheck, [this] { refresh_membership(); });
+  resume();
   DROVER_TRY(local_, LocalServer::open(
                          *loop_, settings_.run_dir + "/" + kLocalSocketName,
                          [this](const PeerCredentials& who, const local::Request& request,
@@ -82,6 +88,7 @@ Status Daemon::run() {
            bus_->port());
   Status ran = loop_->run();
   places_->abandon();
+  write_down_jobs();
   return ran;
 }
 
@@ -128,12 +135,14 @@ void Daemon::refresh_membership() {
            context_.membership->members().size(), self ? "" : ", this one is not among them");
   if (self != nullptr && self->keys != keys_.public_keys())
     log_error("the membership list has other keys for {} than this node has", settings_.node);
-  for (const std::string& node : no_longer_trusted(*before, *context_.membership)) {
-    log_warn("{} is not trusted any more", node);
-    moves_->distrust(node);
-    peers_->drop(node);
-    places_->end_guests_of(node);
-  }
+  for (const std::string& node : no_longer_trusted(*before, *context_.membership)) distrust(node);
+}
+
+void Daemon::distrust(const std::string& node) {
+  log_warn("{} is not trusted any more", node);
+  moves_->distrust(node);
+  peers_->drop(node);
+  places_->end_guests_of(node);
 }
 
 std::optional<peer::PeerMessage> Daemon::asked_by_node(const std::string& from,

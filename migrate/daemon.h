@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "common/control_bus.h"
@@ -13,6 +14,7 @@
 #include "migrate/daemon_moves.h"
 #include "migrate/daemon_places.h"
 #include "migrate/daemon_questions.h"
+#include "migrate/daemon_records.h"
 #include "migrate/daemon_settings.h"
 #include "migrate/jobs.h"
 #include "migrate/peers.h"
@@ -21,8 +23,8 @@ namespace drover {
 
 class Daemon {
  public:
-  /// Opens everything: keys, membership list, ports, local socket. SIGTERM, SIGINT, SIGHUP and
-  /// SIGCHLD must be blocked already.
+  /// Opens everything: keys, membership list, ports, local socket; finds the jobs and guests of
+  /// the daemon before. SIGTERM, SIGINT, SIGHUP and SIGCHLD must be blocked already.
   static Result<std::unique_ptr<Daemon>> open(const DaemonSettings& settings);
 
   /// Serves until SIGTERM or SIGINT. Deputies and guests with a body live on after it.
@@ -36,13 +38,15 @@ class Daemon {
     bool ended = false;
   };
 
-  Daemon(const DaemonSettings& settings, std::unique_ptr<EventLoop> loop, NodeKeys keys);
+  Daemon(const DaemonSettings& settings, std::unique_ptr<EventLoop> loop, NodeKeys keys,
+         OwnedFd claim);
   Status start();
   Status watch_signals();
 
   // The membership list.
   Result<std::shared_ptr<const Membership>> load_membership() const;
   void refresh_membership();
+  void distrust(const std::string& node);
 
   // What is asked.
   void asked_locally(const PeerCredentials& who, const local::Request& request,
@@ -63,8 +67,16 @@ class Daemon {
                                                  const peer::PeerMessage& message);
   void connection_came(OwnedFd socket, const Preamble& preamble);
 
+  // What was before.
+  Status open_records();
+  void resume();
+  void resume_job(const JobPtr& job);
+  void distrust_strangers();
+  void write_down_jobs();
+
   // Jobs.
   void program_started(const PeerCredentials& who);
+  void start_where_asked(pid_t pid);
   Status watch_job(const JobPtr& job);
   void process_ended(const std::string& id);
   void end_if_over(const JobPtr& job);
@@ -72,14 +84,18 @@ class Daemon {
   std::vector<local::Job> descendants_at_home(const PeerCredentials& who) const;
 
   DaemonSettings settings_;
+  OwnedFd claim_;  // to the run directory
   std::unique_ptr<EventLoop> loop_;
   NodeKeys keys_;
   NodeContext context_;
   std::optional<ControlBus> bus_;
   std::unique_ptr<Children> children_;
+  std::optional<RecordStore> job_records_;
+  std::optional<RecordStore> guest_records_;
   JobRegistry jobs_;
   std::map<std::string, JobWatch> watches_;     // by job
   std::map<pid_t, std::string> to_be_started_;  // mosrun -r: where, by pid
+  std::map<pid_t, EventLoop::Hold> starts_;     // of those of the life before
   std::optional<Dialler> dialler_;
   std::optional<Peers> peers_;
   std::optional<GuestPlaces> places_;

@@ -62,10 +62,19 @@ void Daemon::register_job(const PeerCredentials& who, const local::RegisterJob& 
   JobOptions options;
   options.never_automatic = request.never_automatic();
   options.memory_bytes = request.memory_bytes();
+  if (!request.on_loss().empty()) {
+    const auto on_loss = on_loss_named(request.on_loss());
+    if (!on_loss) return answer(on_loss.error());
+    options.on_loss = *on_loss;
+  }
   const auto job = jobs_.add(who.pid, options);
   if (!job) return answer(job.error());
   if (const Status watched = watch_job(*job); !watched) return answer(watched.error());
-  if (!request.start_on().empty()) to_be_started_[who.pid] = request.start_on();
+  if (!request.start_on().empty()) {
+    to_be_started_[who.pid] = request.start_on();
+    (*job)->start_on = request.start_on();
+    jobs_.changed(**job);
+  }
   local::Reply reply;
   reply.mutable_registered()->set_job((*job)->id);
   answer(LocalServer::Replies{std::move(reply)});
@@ -73,14 +82,17 @@ void Daemon::register_job(const PeerCredentials& who, const local::RegisterJob& 
 
 /// A connection has closed: if it was mosrun's, by the exec that starts the program (the
 /// socket is close-on-exec), or by its end.
-void Daemon::program_started(const PeerCredentials& who) {
-  const auto waiting = to_be_started_.find(who.pid);
+void Daemon::program_started(const PeerCredentials& who) { start_where_asked(who.pid); }
+
+void Daemon::start_where_asked(pid_t pid) {
+  const auto waiting = to_be_started_.find(pid);
   if (waiting == to_be_started_.end()) return;
   const std::string target = waiting->second;
   to_be_started_.erase(waiting);
-  const auto member = jobs_.member(who.pid);
+  const auto member = jobs_.member(pid);
   if (!member) return;
   const JobPtr& job = *member;
+  job->start_on.clear();
   moves_->migrate(job, target, [job, target](const Result<local::Migrated>& moved) {
     if (moved) return;
     // Taken now, not kept: a process at home has no strings to us.
@@ -232,7 +244,8 @@ local::Job Daemon::describe(const Job& job) const {
   out.set_uid(job.uid);
   out.set_home(settings_.node);
   out.set_where(job.where);
-  out.set_state(std::string(job_state_name(job.state)));
+  const bool held = job.silent && job.state == JobState::kAway;
+  out.set_state(held ? "held" : std::string(job_state_name(job.state)));
   out.set_moves(job.moves);
   out.set_epoch(job.body_epoch);
   out.set_calls_per_second(job.calls_per_second);

@@ -6,7 +6,10 @@
 #include <algorithm>
 
 #include "common/fault.h"
+#include "common/foreign_words.h"
 #include "common/log.h"
+#include "common/names.h"
+#include "migrate/lease.h"
 #include "migrate/messages.h"
 #include "remote-syscall/hollow_thread.h"
 
@@ -14,9 +17,19 @@ namespace drover {
 namespace {
 
 constexpr char kHome[] = "home";
-constexpr std::chrono::milliseconds kInquest{300};
+/// More than there are system calls.
+constexpr int kMostCallNumbers = 1024;
+constexpr std::size_t kMostWordsOfText = 1000;
 
-std::string describe(const Job& job) { return fmt::format("job {} ({})", job.pid, job.command); }
+std::string describe_end(std::optional<int> wait_status) {
+  if (!wait_status) return "it is not known how";  // no child of ours
+  return WIFSIGNALED(*wait_status) ? fmt::format("signal {}", WTERMSIG(*wait_status))
+                                   : fmt::format("status {}", WEXITSTATUS(*wait_status));
+}
+
+std::string describe(const Job& job) {
+  return fmt::format("job {} ({})", job.pid, plain_words(job.command));
+}
 
 }  // namespace
 
@@ -28,13 +41,14 @@ Moves::Moves(NodeContext& context, Children& children, Dialler& dialler, Peers& 
       jobs_(jobs),
       deputy_gone_(std::move(deputy_gone)),
       machine_(own_machine()),
-      deputies_(context, children,
-                {[this](const std::string& job, const order::DeputyEvent& event) {
-                   deputy_says(job, event);
-                 },
-                 [this](const std::string& job, int wait_status, JobStderr job_stderr) {
-                   this->deputy_gone(job, wait_status, std::move(job_stderr));
-                 }}) {}
+      deputies_(
+          context, children,
+          {[this](const std::string& job, const order::DeputyEvent& event) {
+             deputy_says(job, event);
+           },
+           [this](const std::string& job, std::optional<int> wait_status, JobStderr job_stderr) {
+             this->deputy_gone(job, wait_status, std::move(job_stderr));
+           }}) {}
 
 void Moves::migrate(const JobPtr& job, const std::string& target, Done done) {
   const bool homeward = target == kHome || target == context_.settings.node;
@@ -42,10 +56,11 @@ void Moves::migrate(const JobPtr& job, const std::string& target, Done done) {
   if (const auto process = read_process(job->pid)) job->command = process->command;
   const auto refuse = [&](const Error& why) {
     job->last_refusal = fmt::format("cannot move to {}: {}", target, why.message());
+    jobs_.changed(*job);
     log_info("{}: {}", describe(*job), job->last_refusal);
     done(why);
   };
-  if (moves_.count(job->id)) return refuse(refusal("is being moved already"));
+  if (moves_.count(job->id) || job->moving()) return refuse(refusal("is being moved already"));
   if (job->state == JobState::kHome) {
     if (homeward) return refuse(refusal("is at home already"));
     if (deputies_.present(job->id)) return refuse(refusal("is only just coming home"));
@@ -56,6 +71,7 @@ void Moves::migrate(const JobPtr& job, const std::string& target, Done done) {
   }
   if (!job->away()) return refuse(refusal("is " + std::string(job_state_name(job->state))));
   if (!deputies_.present(job->id)) return refuse(refusal("has a deputy that takes no orders"));
+  if (const auto against = reasons(*job); !against.empty()) return refuse(refusal(against.front()));
   if (homeward) return begin(job, JobState::kComingHome, kHome, std::move(done));
   if (target == job->where) return refuse(refusal("is on " + target + " already"));
   if (const Status good = check_target(target); !good) return refuse(good.error());
@@ -65,6 +81,7 @@ void Moves::migrate(const JobPtr& job, const std::string& target, Done done) {
 std::vector<std::string> Moves::reasons(const Job& job) const {
   if (job.state == JobState::kLost || job.state == JobState::kEnded) return {"has ended"};
   if (job.moving()) return {"is being moved already"};
+  if (job.silent) return {fmt::format("is held: nothing is heard of {}", job.where)};
   if (job.away()) return {};
   const auto process = read_process(job.pid);
   if (!process || process->start_ticks != job.start_ticks) return {"has ended"};
@@ -92,12 +109,14 @@ void Moves::begin(const JobPtr& job, JobState kind, const std::string& target, D
   move->done = std::move(done);
   moves_.emplace(job->id, move);
   job->state = kind;
+  jobs_.changed(*job);
   if (kind == JobState::kComingHome) return recall(move);
   connect(move);
 }
 
 void Moves::connect(const MovePtr& move) {
   move->epoch = ++move->job->epoch;
+  jobs_.changed(*move->job);
   peers_.connect(move->target,
                  [this, move](Result<Peers::LinkName> link) { link_ready(move, std::move(link)); });
 }
@@ -172,9 +191,16 @@ void Moves::socket_ready(const MovePtr& move, Result<OwnedFd> socket) {
   if (const Status passed = fault_point("migrated.home.dialled"); !passed)
     return fail(move, passed.error());
   if (move->kind == JobState::kLeaving)
-    if (const Status started = deputies_.start(*move->job); !started)
+    if (const Status started = start_deputy(move->job); !started)
       return fail(move, started.error());
   ordered_or_failed(move, order_deputy(move, *socket));
+}
+
+Status Moves::start_deputy(const JobPtr& job) {
+  DROVER_TRY(job->deputy, deputies_.start(*job));
+  job->moves_before = job->moves;
+  jobs_.changed(*job);
+  return {};
 }
 
 Status Moves::order_deputy(const MovePtr& move, const OwnedFd& socket) {
@@ -191,6 +217,7 @@ Status Moves::order_deputy(const MovePtr& move, const OwnedFd& socket) {
     outbound.set_target(move->target);
     outbound.set_key(to_field(*key));
     outbound.set_root_allowed(context_.settings.allow_root_jobs);
+    outbound.set_lease_ms(static_cast<std::uint32_t>(lease_of(*move->job).count()));
   } else {
     const Member* member = context_.membership->active(move->target);
     if (member == nullptr) return refusal(move->target + " is no member any more");
@@ -247,6 +274,7 @@ void Moves::finish(const MovePtr& move, Result<local::Migrated> outcome) {
         fmt::format("cannot move to {}: {}", move->target, outcome.error().message());
     log_info("{}: {}", describe(job), job.last_refusal);
   }
+  jobs_.changed(job);
   move->done(std::move(outcome));
   if (move->kind != JobState::kComingHome) bring_home();
 }
@@ -266,8 +294,8 @@ void Moves::distrust(const std::string& node) {
 void Moves::bring_home() {
   const auto places = unwanted_places_;  // a homecoming that fails at once changes nothing here
   for (const auto& [id, node] : places) {
-    if (moves_.count(id)) continue;
     const JobPtr job = jobs_.find(id);
+    if (moves_.count(id) || (job && job->moving())) continue;
     if (job && job->away() && job->where == node)
       migrate(job, kHome, [](const Result<local::Migrated>&) {});
     else
@@ -287,7 +315,8 @@ void Moves::deputy_says(const std::string& id, const order::DeputyEvent& event) 
     case order::DeputyEvent::kCounters: {
       JobCounters counters;
       for (const order::CallCount& call : event.counters().calls())
-        counters.calls[call.number()] = {call.served(), call.forced_home()};
+        if (call.number() >= 0 && call.number() < kMostCallNumbers)
+          counters.calls[call.number()] = {call.served(), call.forced_home()};
       counters.failed_moves = event.counters().failed_moves();
       counters.away_ns = event.counters().away_ns();
       counters.remote_cpu_ns = event.counters().remote_cpu_ns();
@@ -296,9 +325,14 @@ void Moves::deputy_says(const std::string& id, const order::DeputyEvent& event) 
     case order::DeputyEvent::kEnded:
       job->wait_status = event.ended().wait_status();
       job->state = JobState::kEnded;
+      jobs_.changed(*job);
       if (!event.ended().message().empty())
         log_info("{}: {}", describe(*job), event.ended().message());
       return deputies_.expect_exit(id);
+    case order::DeputyEvent::kStanding:
+      return standing(job, event.standing());
+    case order::DeputyEvent::kSilence:
+      return fell_silent(job, event.silence().silent());
     case order::DeputyEvent::EVENT_NOT_SET:
       return log_warn("{}: its deputy says what is not known here", describe(*job));
   }
@@ -307,7 +341,9 @@ void Moves::deputy_says(const std::string& id, const order::DeputyEvent& event) 
 void Moves::move_ended(const JobPtr& job, const order::MoveEnded& event) {
   const auto found = moves_.find(job->id);
   const MovePtr move = found == moves_.end() ? nullptr : found->second;
-  if (event.ok())
+  if (event.ok() && !valid_name(event.to()))
+    log_warn("{}: its deputy says that it is where no node is", describe(*job));
+  else if (event.ok())
     moved(job, move, event);
   else
     not_moved(job, move, event);
@@ -319,6 +355,7 @@ void Moves::moved(const JobPtr& job, const MovePtr& move, const order::MoveEnded
   job->where = to_home ? context_.settings.node : event.to();
   job->moves += 1;
   job->away_rss_bytes = 0;
+  job->silent = false;
   log_info("{}: moved from {} to {}, frozen {:.1f} ms, {} bytes, epoch {} ({})", describe(*job),
            from, job->where, event.freeze_ns() / 1e6, event.bytes(), event.epoch(), event.reason());
   local::Migrated done;
@@ -330,10 +367,12 @@ void Moves::moved(const JobPtr& job, const MovePtr& move, const order::MoveEnded
   if (!to_home) {
     job->state = JobState::kAway;
     job->body_epoch = event.epoch();
+    jobs_.changed(*job);
     if (move && move->epoch == event.epoch()) finish(move, done);
     return;
   }
   job->state = JobState::kHome;
+  jobs_.changed(*job);
   deputies_.expect_exit(job->id);
   if (!move) return;
   if (move->kind == JobState::kComingHome)
@@ -343,11 +382,13 @@ void Moves::moved(const JobPtr& job, const MovePtr& move, const order::MoveEnded
 }
 
 void Moves::not_moved(const JobPtr& job, const MovePtr& move, const order::MoveEnded& event) {
-  const Error why = refusal(event.error());
+  const bool too_long = event.error().size() > kMostWordsOfText;
+  const Error why = refusal(too_long ? "its deputy says too much" : event.error());
   const bool ours = move && (move->kind == JobState::kComingHome || move->epoch == event.epoch());
   if (!ours) {
     log_warn("{}: could not move from {} to {}: {}", describe(*job), event.from(), event.to(),
              event.error());
+    if (!move && job->moving()) earlier_move_failed(job);
     return;
   }
   release_place(*move);
@@ -358,10 +399,29 @@ void Moves::not_moved(const JobPtr& job, const MovePtr& move, const order::MoveE
   move->outcome = std::make_unique<Result<local::Migrated>>(why);
 }
 
-void Moves::deputy_gone(const std::string& id, int wait_status, JobStderr job_stderr) {
+void Moves::fell_silent(const JobPtr& job, bool silent) {
+  job->silent = silent;
+  if (silent)
+    log_warn("{}: nothing is heard of {}: it is held for {} s", describe(*job), job->where,
+             context_.settings.lease.count());
+  else
+    log_info("{}: {} is heard again", describe(*job), job->where);
+  if (!silent) bring_home();
+}
+
+/// The shortest makes a deputy end its process as soon as it notices the silence.
+std::chrono::milliseconds Moves::lease_of(const Job& job) const {
+  return job.options.on_loss == OnLoss::kKill ? kLease : context_.settings.lease;
+}
+
+void Moves::deputy_gone(const std::string& id, std::optional<int> wait_status,
+                        JobStderr job_stderr) {
   const JobPtr job = jobs_.find(id);
   if (!job) return;
   job->settle_counters();
+  job->deputy.reset();
+  job->silent = false;
+  jobs_.changed(*job);
   const auto found = moves_.find(id);
   const MovePtr move = found == moves_.end() ? nullptr : found->second;
   if (move && move->outcome) {
@@ -372,9 +432,7 @@ void Moves::deputy_gone(const std::string& id, int wait_status, JobStderr job_st
   } else if (job->state != JobState::kHome) {
     // A process that was held hollow is dying now (EXITKILL), one that was not goes on: which
     // of the two is seen in a moment.
-    const std::string how = WIFSIGNALED(wait_status)
-                                ? fmt::format("signal {}", WTERMSIG(wait_status))
-                                : fmt::format("status {}", WEXITSTATUS(wait_status));
+    const std::string how = describe_end(wait_status);
     auto voice = std::make_shared<JobStderr>(std::move(job_stderr));
     inquests_[id] = context_.loop.after(kInquest, [this, job, how, voice] {
       deputy_died(job, how, *voice);
@@ -390,25 +448,28 @@ void Moves::deputy_gone(const std::string& id, int wait_status, JobStderr job_st
 void Moves::deputy_died(const JobPtr& job, const std::string& how, const JobStderr& job_stderr) {
   const auto found = moves_.find(job->id);
   const MovePtr move = found == moves_.end() ? nullptr : found->second;
-  const auto process = read_process(job->pid);
-  // One that is being killed may take its time about it, in a wait that nothing interrupts.
-  const auto pending = pending_signals(job->pid);
-  const bool dying = pending && (*pending & signal_bit(SIGKILL)) != 0;
-  const bool alive = process && process->start_ticks == job->start_ticks && !dying &&
-                     process->state != 'Z' && process->state != 'X';
-  if (alive) {
-    job->state = JobState::kHome;
-    job->where = context_.settings.node;
+  if (is_alive(*job)) {
+    at_home(job);
     log_error("{}: its deputy died ({}); the process runs on at home", describe(*job), how);
     if (move) finish(move, refusal("its deputy died (" + how + "); it runs on at home"));
     return;
   }
   job->state = JobState::kLost;
+  jobs_.changed(*job);
   const std::string words = fmt::format("{}: was lost: its deputy died ({}) while it was on {}",
                                         job->pid, how, job->where);
   log_error("{}", words);
   job_stderr.say("drover: " + words);
   if (move) finish(move, refusal("was lost: its deputy died (" + how + ")"));
+}
+
+bool Moves::is_alive(const Job& job) {
+  const auto process = read_process(job.pid);
+  // One that is being killed may take its time about it, in a wait that nothing interrupts.
+  const auto pending = pending_signals(job.pid);
+  const bool dying = pending && (*pending & signal_bit(SIGKILL)) != 0;
+  return process && process->start_ticks == job.start_ticks && !dying && process->state != 'Z' &&
+         process->state != 'X';
 }
 
 }  // namespace drover

@@ -45,6 +45,10 @@ class Moves {
 
   bool has_deputy(const std::string& job) const { return deputies_.present(job); }
 
+  /// Takes up a job of the life before: finds its deputy, which says how things stand, or what
+  /// has become of its process.
+  void resume(const JobPtr& job);
+
   /// The node is not to have any job of ours: moves to it that have not begun fail, what is there
   /// or on its way comes home.
   void distrust(const std::string& node);
@@ -82,6 +86,7 @@ class Moves {
   void place_ready(const MovePtr& move, Result<peer::PeerMessage> answer);
   void socket_ready(const MovePtr& move, Result<OwnedFd> socket);
   void ordered_or_failed(const MovePtr& move, const Status& ordered);
+  Status start_deputy(const JobPtr& job);
   Status order_deputy(const MovePtr& move, const OwnedFd& socket);
   bool current(const MovePtr& move) const;
   void fail(const MovePtr& move, const Error& why);
@@ -94,8 +99,20 @@ class Moves {
   void move_ended(const JobPtr& job, const order::MoveEnded& event);
   void moved(const JobPtr& job, const MovePtr& move, const order::MoveEnded& event);
   void not_moved(const JobPtr& job, const MovePtr& move, const order::MoveEnded& event);
-  void deputy_gone(const std::string& id, int wait_status, JobStderr job_stderr);
+  void deputy_gone(const std::string& id, std::optional<int> wait_status, JobStderr job_stderr);
   void deputy_died(const JobPtr& job, const std::string& how, const JobStderr& job_stderr);
+  static bool is_alive(const Job& job);
+  std::chrono::milliseconds lease_of(const Job& job) const;
+
+  // After a restart.
+  void deputy_was_missed(const JobPtr& job);
+  void at_home(const JobPtr& job);
+  void standing(const JobPtr& job, const order::Standing& standing);
+  void fell_silent(const JobPtr& job, bool silent);
+  void earlier_move_failed(const JobPtr& job);
+
+  /// For a process without a deputy to be seen dying of that.
+  static constexpr std::chrono::milliseconds kInquest{300};
 
   NodeContext& context_;
   Dialler& dialler_;

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <array>
 #include <csignal>
 #include <fstream>
@@ -54,6 +55,12 @@ std::set<uid_t> uids_in_use() {
   return uids;
 }
 
+/// A word that a guest may describe itself with.
+bool is_state(const std::string& word) {
+  return !word.empty() && word.size() <= kLongestState &&
+         std::ranges::all_of(word, [](char c) { return c >= 'a' && c <= 'z'; });
+}
+
 std::vector<pid_t> children_of(pid_t pid) {
   std::ifstream file(fmt::format("/proc/{0}/task/{0}/children", pid));
   return {std::istream_iterator<pid_t>(file), {}};
@@ -81,6 +88,12 @@ Result<uid_t> GuestUids::take() {
     return uid;
   }
   return refusal("has no throwaway uid left (guest-uid-count)");
+}
+
+void GuestUids::mark_used(uid_t uid) {
+  used_.insert(uid);
+  // The next to be given out comes after those that were last.
+  if (uid >= base_ && (uid - base_) / 2 < pairs_) next_ = std::max(next_, (uid - base_) / 2 + 1);
 }
 
 peer::PeerMessage GuestPlaces::prepare(const std::string& from, const peer::PrepareBody& request) {
@@ -119,13 +132,12 @@ Result<peer::Prepared> GuestPlaces::make_place(const std::string& from,
   DROVER_CHECK(admit_body(request, *home, {s.guest_zones, s.block, s.max_guests}, state, machine_));
 
   DROVER_TRY(const uid_t uid, uids_.take());
-  auto place = start_guest(key, uid);
+  auto place = start_guest(key, request, uid);
   if (!place) {
-    uids_.give_back(uid);
+    forget(uid);
     return place.error();
   }
   Place& made = *places_.emplace(key, *std::move(place)).first->second;
-  made.request = request;
   if (const Status issued = issue_tickets(key, made); !issued) {
     end_guest(key, issued.error().message());
     return issued.error();
@@ -134,36 +146,45 @@ Result<peer::Prepared> GuestPlaces::make_place(const std::string& from,
     end_guest(key, passed.error().message());
     return passed.error();
   }
-  log_info("{}: place prepared, uid {}, pid {}", describe(key), uid, made.guest.pid);
+  log_info("{}: place prepared, uid {}, pid {}", describe(key), uid, made.program->pid());
   return made.answer;
 }
 
-Result<std::unique_ptr<GuestPlaces::Place>> GuestPlaces::start_guest(const PlaceKey& key,
-                                                                     uid_t uid) {
+Result<std::unique_ptr<GuestPlaces::Place>> GuestPlaces::start_guest(
+    const PlaceKey& key, const peer::PrepareBody& request, uid_t uid) {
   const auto& [home, job, epoch] = key;
   GuestCgroup group = GuestCgroup::make(fmt::format("{}-{}-{}", home, job, epoch));
   if (!group.shortfall().empty())
     log_warn("{}: runs without a CPU weight: {}", describe(key), group.shortfall());
-  auto guest = spawn_guest(context_.settings.spawn, uid, group.join_files());
-  if (!guest) {
-    group.remove();
-    return guest.error().within("cannot start a guest");
-  }
-  auto place = std::make_unique<Place>(std::move(group), *std::move(guest));
-  place->outer_uid = uid;
+  auto place = std::make_unique<Place>(std::move(group), uid);
+  place->request = request;
   place->last.set_state("prepared");
-  children_.expect(place->guest.pid, [this, key](int status) { guest_gone(key, status); });
-  auto watch = context_.loop.watch(place->guest.socket.fd(), EPOLLIN,
-                                   [this, key](std::uint32_t) { guest_says(key); });
-  if (!watch) {
-    children_.forget(place->guest.pid);
-    ::kill(place->guest.pid, SIGKILL);
-    return watch.error();
+  write_down(key, *place);
+  auto started = [&]() -> Result<Program> {
+    DROVER_TRY(Spawned spawned,
+               spawn_guest(context_.settings.spawn, uid, place->cgroup.join_files()));
+    return Program::started(std::move(spawned));
+  }();
+  if (!started) {
+    place->cgroup.remove();
+    return started.error().within("cannot start a guest");
   }
-  place->watch = *std::move(watch);
+  place->program.emplace(*std::move(started));
+  write_down(key, *place);
+  if (const Status listens = listen(key, *place); !listens) {
+    place->program->signal(SIGKILL);
+    return listens.error();
+  }
+  children_.expect(place->program->pid(), [this, key](int status) { guest_gone(key, status); });
   place->expiry =
       context_.loop.after(kUnusedLife, [this, key] { end_guest(key, "nobody came to its place"); });
   return place;
+}
+
+Status GuestPlaces::listen(const PlaceKey& key, Place& place) {
+  DROVER_TRY(place.watch, context_.loop.watch(place.program->socket()->fd(), EPOLLIN,
+                                              [this, key](std::uint32_t) { guest_says(key); }));
+  return {};
 }
 
 Status GuestPlaces::issue_tickets(const PlaceKey& key, Place& place) {
@@ -201,6 +222,7 @@ void GuestPlaces::channel(OwnedFd socket, const Ticket& ticket) {
   place.used = true;
   place.expiry.reset();
   place.last.set_state("building");
+  write_down(owner->place, place);
   order::GuestOrder order;
   order::HostBody& body = *order.mutable_host_body();
   body.set_job(place.request.job());
@@ -210,7 +232,8 @@ void GuestPlaces::channel(OwnedFd socket, const Ticket& ticket) {
   body.set_job_gid(place.request.gid());
   body.set_outer_uid(place.outer_uid);
   body.set_key(to_field(place.channel_key));
-  std::vector<int> fds{socket.get()};
+  // Our own end is kept by the guest for whoever comes after us.
+  std::vector<int> fds{socket.get(), place.program->socket()->fd()};
   const auto contents = contents_.introduce(std::get<0>(owner->place), place.request.uid());
   if (contents) fds.push_back(contents->fd());
   give_order(place, order, fds);
@@ -229,7 +252,7 @@ std::vector<local::Guest> GuestPlaces::list() const {
     guest.set_state(place->ending ? "ending" : place->last.state());
     guest.set_cpu_ns(place->last.cpu_ns());
     guest.set_rss_bytes(place->last.rss_bytes());
-    guest.set_supervisor(place->guest.pid);
+    guest.set_supervisor(place->program->pid());
   }
   return guests;
 }
@@ -244,9 +267,9 @@ void GuestPlaces::end_guests_of(const std::string& node) {
 void GuestPlaces::abandon() {
   for (const auto& [key, place] : places_) {
     if (place->used) continue;
-    ::kill(place->guest.pid, SIGKILL);
-    ::waitpid(place->guest.pid, nullptr, 0);
-    place->cgroup.remove();
+    place->program->signal(SIGKILL);
+    ::waitpid(place->program->pid(), nullptr, 0);
+    if (place->cgroup.remove()) forget(place->outer_uid);
   }
 }
 
@@ -254,7 +277,7 @@ void GuestPlaces::guest_says(const PlaceKey& key) {
   const auto found = places_.find(key);
   if (found == places_.end()) return;
   Place& place = *found->second;
-  auto packet = place.guest.socket.receive(kNoWait, 0);
+  auto packet = place.program->socket()->receive(kNoWait, 0);
   if (!packet && packet.error().code == ETIMEDOUT) return;
   if (!packet || !*packet) {
     place.watch.reset();  // it is about to end; if not, it is made to
@@ -273,9 +296,11 @@ void GuestPlaces::handle_event(const PlaceKey& key, Place& place, const order::G
     case order::GuestEvent::kDial:
       return dial_for(key, event.dial());
     case order::GuestEvent::kState: {
+      const std::string before = place.last.state();
       place.last = event.state();
-      place.last.set_state(place.last.state().substr(0, kLongestState));
-      place.last.set_rss_bytes(bodies_rss(place.guest.pid, place.outer_uid));
+      if (!is_state(place.last.state())) place.last.set_state("?");
+      place.last.set_rss_bytes(bodies_rss(place.program->pid(), place.outer_uid));
+      if (place.last.state() != before) write_down(key, place);
       peer::PeerMessage message;
       peer::BodyState& state = *message.mutable_body_state();
       state.set_job(std::get<1>(key));
@@ -302,12 +327,13 @@ void GuestPlaces::dial_for(const PlaceKey& key, const order::Dial& dial) {
   };
   if (!ticket) return refuse(ticket.error().message());
   Place& place = *places_.at(key);
-  if (!place.used || place.ending || place.dialling) return refuse("has no reason to");
+  if (place.dialling == dial.ticket()) return;  // asked again, when we were started again
+  if (!place.used || place.ending || !place.dialling.empty()) return refuse("has no reason to");
   for (const Member& member : context_.membership->members()) {
     if (member.revoked) continue;
     for (const NodeAddress& address : member.addresses)
       if (format_data_address(address) == dial.address()) {
-        place.dialling = true;
+        place.dialling = dial.ticket();
         return dialler_.dial({address}, {Preamble::Kind::kBodyChannel, *ticket},
                              [this, key, ticket = dial.ticket()](Result<OwnedFd> socket) {
                                give_socket(key, true, ticket, std::move(socket));
@@ -321,7 +347,7 @@ void GuestPlaces::give_socket(const PlaceKey& key, bool dialled, const std::stri
                               Result<OwnedFd> socket) {
   const auto found = places_.find(key);
   if (found == places_.end()) return;
-  if (dialled) found->second->dialling = false;
+  if (dialled && found->second->dialling == ticket) found->second->dialling.clear();
   order::GuestOrder order;
   order::GuestSocket& answer = dialled ? *order.mutable_dialled() : *order.mutable_accepted();
   answer.set_ticket(ticket);
@@ -333,8 +359,11 @@ void GuestPlaces::give_socket(const PlaceKey& key, bool dialled, const std::stri
 /// Never waits for a guest: one that does not read is as good as gone.
 void GuestPlaces::give_order(Place& place, const order::GuestOrder& order,
                              std::span<const int> fds) {
-  const Status sent = place.guest.socket.send(encode_message(order), fds, kNoWait);
-  if (!sent) log_warn("guest {}: takes no orders: {}", place.guest.pid, sent.error().message());
+  LocalSocket* const socket = place.program->socket();
+  const Status sent = socket ? socket->send(encode_message(order), fds, kNoWait)
+                             : Status(Error{ENOTCONN, "its socket"});
+  if (!sent)
+    log_warn("guest {}: takes no orders: {}", place.program->pid(), sent.error().message());
 }
 
 void GuestPlaces::end_guest(const PlaceKey& key, const std::string& why) {
@@ -343,21 +372,23 @@ void GuestPlaces::end_guest(const PlaceKey& key, const std::string& why) {
   Place& place = *found->second;
   place.ending = true;
   log_info("{}: ends: {}", describe(key), why);
-  ::kill(place.guest.pid, SIGTERM);
+  place.program->signal(SIGTERM);
   place.expiry =
-      context_.loop.after(kTermPatience, [pid = place.guest.pid] { ::kill(pid, SIGKILL); });
+      context_.loop.after(kTermPatience, [program = &*place.program] { program->signal(SIGKILL); });
 }
 
-void GuestPlaces::guest_gone(const PlaceKey& key, int wait_status) {
+void GuestPlaces::guest_gone(const PlaceKey& key, std::optional<int> wait_status) {
   const auto found = places_.find(key);
   if (found == places_.end()) return;
-  if (WIFSIGNALED(wait_status) && !found->second->ending)
-    log_error("{}: died by signal {}", describe(key), WTERMSIG(wait_status));
+  if (!wait_status)
+    log_info("{}: has gone", describe(key));
+  else if (WIFSIGNALED(*wait_status) && !found->second->ending)
+    log_error("{}: died by signal {}", describe(key), WTERMSIG(*wait_status));
   else
-    log_info("{}: has gone, status {}", describe(key), WEXITSTATUS(wait_status));
+    log_info("{}: has gone, status {}", describe(key), WEXITSTATUS(*wait_status));
   // What it said last is still in the socket.
   while (found->second->watch.active()) {
-    auto packet = found->second->guest.socket.receive(kNoWait, 0);
+    auto packet = found->second->program->socket()->receive(kNoWait, 0);
     if (!packet || !*packet) break;
     if (const auto event = decode_message<order::GuestEvent>((*packet)->data, "guest"))
       if (!event->has_dial()) handle_event(key, *found->second, *event);
@@ -372,7 +403,7 @@ void GuestPlaces::guest_gone(const PlaceKey& key, int wait_status) {
 void GuestPlaces::clean_up(const std::shared_ptr<GuestCgroup>& group, uid_t uid, int tries) {
   if (group->remove()) {
     if (tries > kCleanUpTries) log_info("guest uid {}: what was left of it is gone", uid);
-    return uids_.give_back(uid);
+    return forget(uid);
   }
   if (tries == kCleanUpTries)
     log_warn("guest uid {}: its guest has gone, but not {}: tried again every {} s", uid,

@@ -1,5 +1,6 @@
 #include "migrate/daemon_questions.h"
 
+#include "common/foreign_words.h"
 #include "common/log.h"
 #include "migrate/jobs.h"
 #include "migrate/messages.h"
@@ -38,7 +39,7 @@ bool is_answer(const peer::PeerMessage& message) {
 }
 
 Error refused_by(const std::string& node, const peer::Refused& refused) {
-  return {refused.link_lost() ? ENOLINK : 0, node + " " + refused.why()};
+  return {refused.link_lost() ? ENOLINK : 0, node + " " + plain_words(refused.why())};
 }
 
 }  // namespace
@@ -90,9 +91,22 @@ void Questions::ask(const std::string& node, peer::PeerMessage question, Answere
   open.node = node;
   open.answered = std::move(answered);
   const Status sent = send(node, question);
-  const auto delay = sent ? std::chrono::nanoseconds(kPatience) : std::chrono::nanoseconds::zero();
-  const Error why = sent ? refusal(node + " does not answer") : sent.error();
-  open.timer = loop_.after(delay, [this, number, why] { close(number, why); });
+  open.question = std::move(question);
+  if (sent)
+    open.timer = loop_.after(kAskAgain, [this, number] { ask_again(number); });
+  else
+    open.timer = loop_.after({}, [this, number, why = sent.error()] { close(number, why); });
+}
+
+/// Places are prepared once for each epoch, however often they are asked for.
+void Questions::ask_again(std::uint64_t number) {
+  const auto found = open_.find(number);
+  if (found == open_.end()) return;
+  Open& open = found->second;
+  if (const Status sent = send(open.node, open.question); !sent)
+    log_info("control bus: to {}: {}", open.node, sent.error().message());
+  const Error why = refusal(open.node + " does not answer");
+  open.timer = loop_.after(kPatience - kAskAgain, [this, number, why] { close(number, why); });
 }
 
 void Questions::tell(const std::string& node, peer::PeerMessage message) {

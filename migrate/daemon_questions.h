@@ -32,16 +32,20 @@ class Questions {
   static Result<std::unique_ptr<Questions>> create(EventLoop& loop, ControlBus& bus, Asked asked);
 
   /// Asks `node`. `answered` gets its answer, its refusal as an error ("NODE" and its words), or an
-  /// error if none came in time; in a later turn of the loop.
+  /// error if none came in time; in a later turn of the loop. It is asked a second time if no
+  /// answer comes: what crosses the end of a connection is lost. So it has to be one that may be.
   void ask(const std::string& node, peer::PeerMessage question, Answered answered);
   /// Says something that needs no answer. What cannot be sent is logged.
   void tell(const std::string& node, peer::PeerMessage message);
 
   static constexpr std::chrono::seconds kPatience{5};
+  /// When it is asked again. By then it is known on both sides that a node was rebooted, if it was.
+  static constexpr std::chrono::seconds kAskAgain{2};
 
  private:
   struct Open {
     std::string node;
+    peer::PeerMessage question;
     Answered answered;
     EventLoop::Hold timer;
   };
@@ -51,6 +55,7 @@ class Questions {
   Status send(const std::string& node, peer::PeerMessage& message);
   void drain();
   void take(const BusMessage& message);
+  void ask_again(std::uint64_t number);
   void close(std::uint64_t number, Result<peer::PeerMessage> outcome);
 
   EventLoop& loop_;

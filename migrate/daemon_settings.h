@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -30,6 +31,7 @@ struct DaemonSettings {
   std::vector<std::string> guest_zones;
   std::vector<std::string> send_zones;
   bool allow_root_jobs = false;
+  std::chrono::seconds lease{0};  ///< for which a job is held whose node has fallen silent
   bool block = false;
   std::size_t max_guests = 0;
   std::string cache_dir;

@@ -15,7 +15,7 @@
 #include "common/silence.h"
 #include "common/tls_socket.h"
 #include "migrate/body_end.h"
-#include "migrate/guest.h"
+#include "migrate/lease.h"
 #include "migrate/page_stream.h"
 
 namespace drover {
@@ -25,6 +25,8 @@ using Clock = std::chrono::steady_clock;
 constexpr std::chrono::seconds kHandshake{5};
 /// For the answer of a guest that may still be dialling, or sending to, the target of a hop.
 constexpr std::chrono::seconds kHopAnswerGrace{60};
+/// For a migrated that is being started again to hear how it ended.
+constexpr std::chrono::seconds kLastWordsPatience{30};
 
 const sigset_t kChildSignal = [] {
   sigset_t set;
@@ -57,16 +59,23 @@ Status tell_clocks(SecureChannel& channel, Clock::time_point deadline) {
 }  // namespace
 
 int Deputy::run() {
+  const int status = hold();
+  control_.await_heard(kLastWordsPatience);
+  return status;
+}
+
+int Deputy::hold() {
   // Read from a descriptor, or waited for.
   sigprocmask(SIG_BLOCK, &kChildSignal, nullptr);
   auto first = control_.receive(std::chrono::seconds(60));
   order::DeputyOrder order;
   if (!first || !*first ||
       !order.ParseFromArray((*first)->data.data(), static_cast<int>((*first)->data.size())) ||
-      !order.has_outbound() || (*first)->fds.size() != 1) {
+      !order.has_outbound() || (*first)->fds.size() != 2) {
     log_error("the first order is not Outbound");
     return 1;
   }
+  control_.keep(std::move((*first)->fds[1]));
   move_began_ = Clock::now();
   pid_ = order.outbound().pid();
   const Status began = begin(order.outbound(), std::move((*first)->fds.front()));
@@ -107,8 +116,9 @@ Status Deputy::begin(const order::Outbound& order, OwnedFd socket) {
   job_ = order.job();
   epoch_ = order.epoch();
   where_ = order.target();
+  lease_ = std::clamp(std::chrono::milliseconds(order.lease_ms()), kLease, kLongestLease);
   DROVER_TRY(channel_, open_channel(std::move(socket), order.key(), epoch_));
-  Outbound outbound(order.pid(), job_, home_node_, order.root_allowed(), *channel_);
+  Outbound outbound(order.pid(), job_, home_node_, order.root_allowed(), commit(), *channel_);
   auto away = outbound.make();
   figures_ = outbound.figures();
   committed_ = outbound.committed();
@@ -117,7 +127,7 @@ Status Deputy::begin(const order::Outbound& order, OwnedFd socket) {
   server_.emplace(process_->threads, process_->memory, *channel_, process_->actions, counters_);
   for (const pid_t tid : process_->in_calls) server_->await_call(tid);
   heard_ = beaten_ = left_ = Clock::now();
-  return {};
+  return notice_silence(channel_->poll_fd(), lease_);
 }
 
 Status Deputy::serve() {
@@ -131,6 +141,8 @@ Status Deputy::serve() {
     if (done_) break;
     DROVER_CHECK(server_->rest());
     DROVER_CHECK(beat());
+    if (postponed_ && !silent()) come_home(*std::exchange(postponed_, std::nullopt), {});
+    if (done_) break;
     DROVER_CHECK(wait_for_anything(children.get()));
   }
   return {};
@@ -139,9 +151,8 @@ Status Deputy::serve() {
 Status Deputy::wait_for_anything(int children) {
   auto timeout = std::min(server_->deaf_patience().value_or(kHeartbeatPeriod), kHeartbeatPeriod);
   if (more_frames_) timeout = {};
-  pollfd ready[] = {{channel_->poll_fd(), POLLIN, 0},
-                    {control_open_ ? control_.fd() : -1, POLLIN, 0},
-                    {children, POLLIN, 0}};
+  pollfd ready[] = {
+      {channel_->poll_fd(), POLLIN, 0}, {control_.fd(), POLLIN, 0}, {children, POLLIN, 0}};
   const int n = poll(ready, 3, static_cast<int>(timeout.count()));
   if (n < 0 && errno != EINTR) return errno_error("wait for the process");
   if ((ready[2].revents & POLLIN) != 0) {
@@ -154,15 +165,35 @@ Status Deputy::wait_for_anything(int children) {
 }
 
 Status Deputy::beat() {
+  DROVER_CHECK(check_silence(lease_));
+  report_silence();
+  channel_->allow_stall(time_left(heard_ + lease_));
+  if (Clock::now() - beaten_ < kHeartbeatPeriod) return {};
+  control_.say_again(counters());
+  return say_alive();
+}
+
+/// The guest keeps its body for as long as it hears of us.
+Status Deputy::say_alive() {
   const auto now = Clock::now();
-  if (now - heard_ > kLease) {
-    const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(kLease);
-    return refusal("nothing was heard from it for " + std::to_string(seconds.count()) + " s");
-  }
   if (now - beaten_ < kHeartbeatPeriod) return {};
   beaten_ = now;
-  report_counters();
   return channel_->send(type(FrameType::kHeartbeat), {});
+}
+
+Status Deputy::check_silence(std::chrono::milliseconds limit) const {
+  const auto silence = Clock::now() - heard_;
+  if (silence <= limit) return {};
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(silence);
+  return refusal("nothing was heard from it for " + std::to_string(seconds.count()) + " s");
+}
+
+void Deputy::report_silence() {
+  if (silent() == said_silent_) return;
+  said_silent_ = !said_silent_;
+  order::DeputyEvent event;
+  event.mutable_silence()->set_silent(said_silent_);
+  static_cast<void>(control_.say(event));
 }
 
 Status Deputy::serve_body_frames() {
@@ -202,14 +233,14 @@ Status Deputy::on_event(const HomeEvent& event) {
 
 Status Deputy::on_order() {
   auto packet = control_.receive(std::chrono::milliseconds(0));
-  if (!packet || !*packet) {
-    // migrated is gone, perhaps to be upgraded: the job goes on without it.
-    control_open_ = false;
-    return {};
-  }
+  if (!packet || !*packet) return {};
   order::DeputyOrder order;
   if (!order.ParseFromArray((*packet)->data.data(), static_cast<int>((*packet)->data.size()))) {
     log_error("an order of migrated is malformed");
+    return {};
+  }
+  if (order.has_report()) {
+    report_standing();
     return {};
   }
   move_began_ = Clock::now();
@@ -228,7 +259,10 @@ Status Deputy::on_order() {
 void Deputy::come_home(const std::string& reason, const std::optional<siginfo_t>& raise) {
   if (reason != "asked") move_began_ = Clock::now();
   if (raise) to_raise_ = raise;  // kept for the next time if this one fails
-  const Status outcome = rebuild_at_home();
+  // One that is held for a silent guest is not to be lost for an order.
+  const Status heard = check_silence(kLease);
+  if (!heard && reason != "asked") postponed_ = reason;
+  const Status outcome = heard ? rebuild_at_home() : heard;
   if (done_) return;  // it ended before it could be stopped
   report_move(where_, "home", outcome, reason);
   if (!outcome) {
@@ -252,9 +286,10 @@ void Deputy::stay(const Error& why) {
 // A guest that was told to leave answers once; what it had sent until then is of no use now.
 Status Deputy::await_answer() {
   if (bounds_)
-    bounds_->begin_anew(Clock::now());
+    bounds_->begin_anew(Clock::now(), lease_);
   else
-    bounds_.emplace(Clock::now(), machine_memory(), kHopAnswerGrace);
+    bounds_.emplace(Clock::now(), machine_memory(),
+                    std::max<Clock::duration>(kHopAnswerGrace, lease_));
   while (answer_due_) {
     DROVER_TRY(const std::optional<Frame> frame, hear_leaver());
     if (done_) return {};
@@ -289,6 +324,7 @@ Result<std::optional<Frame>> Deputy::hear_leaver() {
     DROVER_CHECK(on_event(*event));
     return std::optional<Frame>();
   }
+  static_cast<void>(say_alive());  // what has come can be taken all the same
   DROVER_TRY(std::optional<Frame> frame, channel_->receive());
   if (frame) DROVER_CHECK(bounds_->take(*frame, Clock::now()));
   const auto patience = bounds_->patience(Clock::now());
@@ -394,8 +430,8 @@ void Deputy::report_move(const std::string& from, const std::string& to, const S
   ended->set_duration_ns(static_cast<std::uint64_t>((Clock::now() - move_began_).count()));
   ended->set_reason(reason);
   ++(outcome ? moves_ : failed_moves_);
-  report_counters();
-  if (control_open_) static_cast<void>(control_.send(as_bytes(event.SerializeAsString())));
+  static_cast<void>(control_.say(counters()));
+  static_cast<void>(control_.say(event));
 }
 
 /// What went wrong because the process has been killed is of no interest.
@@ -403,7 +439,7 @@ std::string Deputy::reason_of(const Error& why) const {
   return why.code == ESRCH || has_ended(pid_) ? "the process has ended" : why.message();
 }
 
-void Deputy::report_counters() {
+order::DeputyEvent Deputy::counters() const {
   order::DeputyEvent event;
   auto* counters = event.mutable_counters();
   for (const auto& [number, count] : counters_.calls) {
@@ -416,20 +452,31 @@ void Deputy::report_counters() {
   counters->set_failed_moves(failed_moves_);
   if (process_) counters->set_away_ns(static_cast<std::uint64_t>((Clock::now() - left_).count()));
   counters->set_remote_cpu_ns(remote_cpu_ns_);
-  if (control_open_) static_cast<void>(control_.send(as_bytes(event.SerializeAsString())));
+  return event;
+}
+
+/// To a migrated that has been started again, and may not know what its predecessor has heard.
+void Deputy::report_standing() {
+  order::DeputyEvent event;
+  event.mutable_standing()->set_where(where_);
+  event.mutable_standing()->set_epoch(epoch_);
+  event.mutable_standing()->set_moves(moves_);
+  event.mutable_standing()->set_silent(said_silent_);
+  static_cast<void>(control_.say(counters()));
+  static_cast<void>(control_.say(event));
 }
 
 void Deputy::report_ended(int wait_status, const std::string& message) {
   order::DeputyEvent event;
   event.mutable_ended()->set_wait_status(wait_status);
   event.mutable_ended()->set_message(message);
-  if (control_open_) static_cast<void>(control_.send(as_bytes(event.SerializeAsString())));
+  static_cast<void>(control_.say(event));
 }
 
 void Deputy::over(int wait_status) {
   static_cast<void>(channel_->send(type(FrameType::kDiscard), {}));
   static_cast<void>(channel_->close());
-  report_counters();
+  static_cast<void>(control_.say(counters()));
   report_ended(wait_status, "");
   done_ = true;
 }

@@ -6,9 +6,10 @@
 #include <memory>
 #include <optional>
 
-#include "common/local_socket.h"
 #include "common/secure_channel.h"
+#include "migrate/control_line.h"
 #include "migrate/image_bounds.h"
+#include "migrate/lease.h"
 #include "migrate/order.pb.h"
 #include "migrate/outbound.h"
 #include "remote-syscall/home_server.h"
@@ -25,6 +26,7 @@ class Deputy {
   int run();
 
  private:
+  int hold();
   Status begin(const order::Outbound& order, OwnedFd socket);
   Status serve();
   Status serve_body_frames();
@@ -32,6 +34,11 @@ class Deputy {
   Status on_order();
   Status on_event(const HomeEvent& event);
   Status beat();
+  Status say_alive();
+  Status check_silence(std::chrono::milliseconds limit) const;
+  bool silent() const { return !check_silence(kLease); }
+  void report_silence();
+  Commit commit() const { return {static_cast<std::uint32_t>(lease_.count())}; }
   Status wait_for_anything(int children);
 
   /// Brings the process home. A failure leaves it where it is, unless nothing is left there.
@@ -43,7 +50,6 @@ class Deputy {
   Status await_hop(SecureChannel& target);
   Result<bool> hear_source(std::optional<Error>& refused);
   Status commit_hop(SecureChannel& target);
-  void reassure_source();
   void stay(const Error& why);
   Status await_answer();
   Result<std::optional<Frame>> hear_leaver();
@@ -53,14 +59,14 @@ class Deputy {
   void report_move(const std::string& from, const std::string& to, const Status& outcome,
                    const std::string& reason);
   std::string reason_of(const Error& why) const;
-  void report_counters();
+  order::DeputyEvent counters() const;
+  void report_standing();
   void report_ended(int wait_status, const std::string& message);
   void over(int wait_status);
   void lost(const Error& why);
   void tell_user(const std::string& text) const;
 
-  LocalSocket control_;
-  bool control_open_ = true;
+  ControlLine control_;
   pid_t pid_ = -1;
   bool committed_ = false;
   std::optional<siginfo_t> to_raise_;  // a signal that P is to get once it is home
@@ -71,6 +77,9 @@ class Deputy {
   std::string job_;
   std::string where_;
   std::uint64_t epoch_ = 0;
+  std::chrono::milliseconds lease_ = kLease;  // of the body, and what we wait for it ourselves
+  bool said_silent_ = false;
+  std::optional<std::string> postponed_;  // why it is to come home once its guest is heard again
   std::optional<SecureChannel> channel_;
   std::unique_ptr<AwayProcess> process_;
   std::optional<HomeServer> server_;

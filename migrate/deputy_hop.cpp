@@ -5,10 +5,11 @@
 #include <cstring>
 
 #include "common/fault.h"
+#include "common/silence.h"
 #include "common/tls_socket.h"
 #include "migrate/body_end.h"
 #include "migrate/deputy.h"
-#include "migrate/guest.h"
+#include "migrate/lease.h"
 
 namespace drover {
 namespace {
@@ -30,7 +31,8 @@ void Deputy::hop(const order::Hop& order, OwnedFd socket) {
   figures_ = {};
   const std::string from = where_;
   auto target = open_channel(std::move(socket), order.key(), order.epoch());
-  Status outcome = target ? hop_to(order, *target) : Status(target.error());
+  Status outcome = target ? check_silence(kLease) : Status(target.error());
+  if (outcome) outcome = hop_to(order, *target);
   if (done_) return;
   if (outcome) {
     where_ = order.target();
@@ -42,7 +44,9 @@ void Deputy::hop(const order::Hop& order, OwnedFd socket) {
     answer_due_ = false;  // of the guest that was left; the new one has not been asked
     heard_ = Clock::now();
     report_move(from, where_, outcome, "asked");
-    if (auto s = server_->end_recall(); !s) lost(s.error());
+    Status status = notice_silence(channel_->poll_fd(), lease_);
+    if (status) status = server_->end_recall();
+    if (!status) lost(status.error());
     return;
   }
   const std::uint64_t epoch = std::exchange(epoch_, order.epoch());
@@ -141,6 +145,7 @@ Result<bool> Deputy::hear_source(std::optional<Error>& refused) {
   DROVER_CHECK(server_->look());
   const auto event = server_->take_event();
   if (event && event->kind == HomeEvent::Kind::kEnded) DROVER_CHECK(on_event(*event));
+  DROVER_CHECK(check_silence(kLease));
   DROVER_CHECK(beat());
   return frame.has_value();
 }
@@ -149,7 +154,7 @@ Status Deputy::commit_hop(SecureChannel& target) {
   bool is_over = false;
   const auto committed_at = Clock::now();
   const auto run = [&]() -> Status {
-    DROVER_CHECK(target.send(type(FrameType::kCommit), {}));
+    DROVER_CHECK(target.send(type(FrameType::kCommit), encode_record(commit())));
     DROVER_CHECK(fault_point("deputy.hop.commit-sent"));
     Frame answer;
     do {
@@ -162,13 +167,12 @@ Status Deputy::commit_hop(SecureChannel& target) {
   };
   Status committed = run();
   // It may run there all the same: only when it has ended may it go on where it was.
-  if (!committed && !is_over) end_body(target, committed_at, [this] { reassure_source(); });
+  if (!committed && !is_over) {
+    end_body(target, committed_at, [this] { static_cast<void>(say_alive()); });
+  }
+  // The body has its lease from our first word on: without this one, a cut just now would cost it.
+  if (committed) static_cast<void>(target.send(type(FrameType::kHeartbeat), {}));
   return committed;
-}
-
-/// The old place keeps its body for as long as it hears of us, and may be needed again.
-void Deputy::reassure_source() {
-  static_cast<void>(channel_->send(type(FrameType::kHeartbeat), {}));
 }
 
 }  // namespace drover

@@ -22,6 +22,8 @@ constexpr std::chrono::seconds kPatience{20};
 constexpr std::chrono::seconds kHandshake{5};
 /// migrated tries every address of the other node.
 constexpr std::chrono::seconds kDialPatience{20};
+/// A migrated that does not read what it is asked: less than a lease, for the process waits.
+constexpr std::chrono::seconds kUnheardPatience{3};
 
 template <std::size_t N>
 Result<std::array<std::byte, N>> exact_bytes(const std::string& text, const char* what) {
@@ -76,11 +78,12 @@ void Guest::say_last(FrameType word, const Status& outcome) {
 Status Guest::start() {
   std::vector<OwnedFd> fds;
   DROVER_TRY(const auto order, next_order(fds, std::chrono::seconds(60)));
-  if (!order.has_host_body() || fds.empty() || fds.size() > 2) {
+  if (!order.has_host_body() || fds.size() < 2 || fds.size() > 3) {
     return refusal("the first order is not HostBody");
   }
-  if (fds.size() == 2) {
-    contents_ = std::make_unique<CacheClient>(LocalSocket(std::move(fds[1])));
+  control_.keep(std::move(fds[1]));
+  if (fds.size() == 3) {
+    contents_ = std::make_unique<CacheClient>(LocalSocket(std::move(fds[2])));
   } else {
     contents_ = std::make_unique<MemoryStore>();
   }
@@ -175,6 +178,8 @@ Status Guest::await_commit() {
   DROVER_CHECK(fault_point("guest.image.ready-sent"));
   DROVER_TRY(const Frame frame, home_->receive_within(kLease / 2));
   if (frame.type != type(FrameType::kCommit)) return refusal("home does not commit the move");
+  DROVER_TRY(const auto commit, decode_record<Commit>(frame.payload, "commit"));
+  granted_ = std::clamp(std::chrono::milliseconds(commit.lease_ms), kLease, kLongestLease);
   DROVER_CHECK(fault_point("guest.image.committed"));
   supervisor_.emplace(*body_, *home_);
   supervisor_->adopt(hosted_.undelivered);
@@ -198,7 +203,7 @@ Status Guest::serve() {
     pollfd ready[] = {{home_->poll_fd(), POLLIN, 0},
                       {supervisor_->frozen() ? -1 : supervisor_->listener().get(), POLLIN, 0},
                       {children.get(), POLLIN, 0}};
-    const auto pause = std::min(kHeartbeatPeriod, time_left(heard_ + kLease));
+    const auto pause = std::min(kHeartbeatPeriod, time_left(heard_ + lease_));
     if (poll(ready, 3, static_cast<int>(pause.count())) < 0 && errno != EINTR) {
       return errno_error("wait for the body");
     }
@@ -221,13 +226,23 @@ Status Guest::say_alive() {
   return home_->send(type(FrameType::kHeartbeat), encode_record(GuestHeartbeat{body_cpu_ns()}));
 }
 
+// A word of home's after its commit: it has heard that the body runs, and does not let the process
+// go on elsewhere because of a lease that is over.
+Status Guest::hear_home() {
+  heard_ = Clock::now();
+  if (lease_ == granted_) return {};
+  lease_ = granted_;
+  return notice_silence(home_->poll_fd(), lease_);
+}
+
 Status Guest::check_lease() const {
-  if (Clock::now() - heard_ < kLease) return {};
+  if (Clock::now() - heard_ < lease_) return {};
   return refusal("home was not heard of for too long: the body ends");
 }
 
 Status Guest::beat() {
   DROVER_CHECK(check_lease());
+  home_->allow_stall(time_left(heard_ + lease_));
   const auto now = Clock::now();
   if (now - beaten_ < kHeartbeatPeriod) return {};
   beaten_ = now;
@@ -235,7 +250,7 @@ Status Guest::beat() {
   order::GuestEvent event;
   event.mutable_state()->set_state(supervisor_->frozen() ? "frozen" : "running");
   event.mutable_state()->set_cpu_ns(cpu);
-  static_cast<void>(tell_migrated(event));  // it may have been restarted: the job goes on
+  control_.say_again(event);
   return home_->send(type(FrameType::kHeartbeat), encode_record(GuestHeartbeat{cpu}));
 }
 
@@ -253,7 +268,7 @@ Status Guest::serve_home_frames() {
   for (;;) {
     DROVER_TRY(const std::optional<Frame> frame, home_->receive());
     if (!frame) return {};
-    heard_ = Clock::now();
+    DROVER_CHECK(hear_home());
     switch (static_cast<FrameType>(frame->type)) {
       case FrameType::kHeartbeat:
         break;
@@ -333,26 +348,48 @@ Result<order::GuestOrder> Guest::next_order(std::vector<OwnedFd>& fds,
   return order;
 }
 
-Status Guest::tell_migrated(const order::GuestEvent& event) {
-  return control_.send(as_bytes(event.SerializeAsString()));
+// Answers that came too late for what was asked then.
+void Guest::forget_orders() {
+  std::vector<OwnedFd> fds;
+  while (next_order(fds, std::chrono::milliseconds(0))) {
+  }
 }
 
 Result<SecureChannel> Guest::dial(const HopOrder& order) {
+  DROVER_TRY(OwnedFd socket, ask_for_connection(order));
+  DROVER_CHECK(notice_silence(socket.get(), kLease));
+  return SecureChannel::open(std::move(socket), ChannelRole::kDialler, order.key, kHandshake);
+}
+
+Result<OwnedFd> Guest::ask_for_connection(const HopOrder& order) {
   order::GuestEvent event;
   event.mutable_dial()->set_address(order.address);
   event.mutable_dial()->set_ticket(order.ticket.data(), order.ticket.size());
-  DROVER_CHECK(tell_migrated(event));
-  std::vector<OwnedFd> fds;
-  DROVER_TRY(const auto answer, await_order(fds, kDialPatience, [this] { return say_alive(); }));
-  if (!answer.has_dialled()) return refusal("migrated does not answer a dial");
-  if (!answer.dialled().error().empty()) return refusal(answer.dialled().error());
-  if (fds.size() != 1) return refusal("migrated dialled but sent no socket");
-  DROVER_CHECK(notice_silence(fds.front().get(), kLease));
-  return SecureChannel::open(std::move(fds.front()), ChannelRole::kDialler, order.key, kHandshake);
+  forget_orders();
+  const auto asked_at = Clock::now();
+  DROVER_CHECK(control_.say(event));
+  const auto still_there = [&]() -> Status {
+    if (control_.unheard() && Clock::now() - asked_at > kUnheardPatience) {
+      return refusal("migrated is gone");
+    }
+    return say_alive();
+  };
+  for (;;) {
+    std::vector<OwnedFd> fds;
+    DROVER_TRY(const auto answer,
+               await_order(fds, time_left(asked_at + kDialPatience), still_there));
+    if (answer.has_resumed()) {
+      DROVER_CHECK(control_.say(event));
+    } else if (answer.dialled().ticket() == event.dial().ticket()) {
+      if (!answer.dialled().error().empty()) return refusal(answer.dialled().error());
+      if (fds.size() != 1) return refusal("migrated dialled but sent no socket");
+      return std::move(fds.front());
+    }
+  }
 }
 
 Result<order::GuestOrder> Guest::await_order(std::vector<OwnedFd>& fds,
-                                             std::chrono::seconds patience,
+                                             std::chrono::milliseconds patience,
                                              const SignOfLife& meanwhile) {
   const auto deadline = Clock::now() + patience;
   for (;;) {
@@ -372,6 +409,8 @@ Status Guest::home_waits() {
 Result<SecureChannel> Guest::accept_source(const HopOrder& expected) {
   std::vector<OwnedFd> fds;
   DROVER_TRY(const auto order, await_order(fds, kPatience, [this] { return home_waits(); }));
+  // Nobody can: its ticket was known to the migrated that is no more.
+  if (order.has_resumed()) return refusal("migrated was restarted during the move");
   if (!order.has_accepted() || fds.size() != 1) return refusal("no guest has dialled in");
   DROVER_CHECK(notice_silence(fds.front().get(), kLease));
   return SecureChannel::open(std::move(fds.front()), ChannelRole::kAcceptor, expected.key,

@@ -5,9 +5,10 @@
 #include <memory>
 #include <optional>
 
-#include "common/local_socket.h"
 #include "common/secure_channel.h"
 #include "migrate/body_image.h"
+#include "migrate/control_line.h"
+#include "migrate/lease.h"
 #include "migrate/order.pb.h"
 #include "remote-syscall/body_supervisor.h"
 
@@ -34,22 +35,25 @@ class Guest {
   Status leave_for(const HopOrder& order);
   Status say_failed(const Error& why);
   bool body_is_over() const { return supervisor_->ended() || supervisor_->exiting(); }
+  Status hear_home();
   Status check_lease() const;
   Status beat();
   Status say_alive();
   Result<SecureChannel> dial(const HopOrder& order);
-  Result<order::GuestOrder> await_order(std::vector<OwnedFd>& fds, std::chrono::seconds patience,
+  Result<OwnedFd> ask_for_connection(const HopOrder& order);
+  Result<order::GuestOrder> await_order(std::vector<OwnedFd>& fds,
+                                        std::chrono::milliseconds patience,
                                         const SignOfLife& meanwhile);
   Status home_waits();
   Result<order::GuestOrder> next_order(std::vector<OwnedFd>& fds,
                                        std::chrono::milliseconds timeout);
-  Status tell_migrated(const order::GuestEvent& event);
+  void forget_orders();
   Result<SecureChannel> accept_source(const HopOrder& expected);
   void end_body();
   void say_last(FrameType word, const Status& outcome);
   std::uint64_t body_cpu_ns() const;
 
-  LocalSocket control_;
+  ControlLine control_;
   Hosting hosting_;
   std::string job_;
   std::uint64_t epoch_ = 0;
@@ -60,19 +64,11 @@ class Guest {
   bool from_guest_ = false;  // the image came from another guest, not from home
   std::optional<Body> body_;
   std::optional<BodySupervisor> supervisor_;
+  std::chrono::milliseconds granted_ = kLease;  // by home, with the commit
+  std::chrono::milliseconds lease_ = kLease;
   std::chrono::steady_clock::time_point heard_;   // from home
   std::chrono::steady_clock::time_point beaten_;  // to home
   bool done_ = false;
-};
-
-/// What both ends expect of each other while a body is away.
-inline constexpr std::chrono::milliseconds kHeartbeatPeriod{1000};
-/// A peer that was not heard of for so long is lost: a body without a lease stops itself.
-inline constexpr std::chrono::milliseconds kLease{8000};
-
-/// kHeartbeat of a guest.
-struct GuestHeartbeat {
-  std::uint64_t cpu_ns = 0;
 };
 
 }  // namespace drover

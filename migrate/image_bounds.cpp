@@ -29,8 +29,8 @@ Status ImageBounds::take(const Frame& frame, Clock::time_point now) {
   return {};
 }
 
-void ImageBounds::begin_anew(Clock::time_point now) {
-  deadline_ = std::max(deadline_, now + kGrace);
+void ImageBounds::begin_anew(Clock::time_point now, Clock::duration grace) {
+  deadline_ = std::max({deadline_, now + kGrace, now + grace});
 }
 
 std::chrono::milliseconds ImageBounds::patience(Clock::time_point now) const {

@@ -26,7 +26,7 @@ class ImageBounds {
   /// To be told of every frame. Fails if the image has become too large.
   Status take(const Frame& frame, Clock::time_point now);
   /// What had to be done took other time than the guest's.
-  void begin_anew(Clock::time_point now);
+  void begin_anew(Clock::time_point now, Clock::duration grace = kGrace);
   /// How long the next frame may take; 0 if it is too late.
   std::chrono::milliseconds patience(Clock::time_point now) const;
 

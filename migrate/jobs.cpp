@@ -9,9 +9,19 @@
 namespace drover {
 namespace {
 
+/// A rate of calls is taken over no shorter time.
+constexpr std::chrono::milliseconds kLeastCounted{200};
 constexpr int kMostAncestors = 4096;  // a ppid chain read while it changes may have a loop
 
 }  // namespace
+
+std::string_view on_loss_name(OnLoss choice) { return choice == OnLoss::kKill ? "kill" : "hold"; }
+
+Result<OnLoss> on_loss_named(std::string_view name) {
+  for (const OnLoss choice : {OnLoss::kHold, OnLoss::kKill})
+    if (name == on_loss_name(choice)) return choice;
+  return refusal("hold or kill, not " + std::string(name));
+}
 
 std::string_view job_state_name(JobState state) {
   switch (state) {
@@ -57,21 +67,24 @@ JobCounters Job::counters() const {
 }
 
 void Job::count(JobCounters latest, std::chrono::steady_clock::time_point when) {
-  const std::chrono::duration<double> passed = when - counted_at;
-  const std::uint64_t served = latest.served();
-  const std::uint64_t served_before = now.served();
-  if (counted_at != std::chrono::steady_clock::time_point{} && passed.count() > 0 &&
-      served >= served_before)
-    calls_per_second = static_cast<double>(served - served_before) / passed.count();
-  counted_at = when;
   now = std::move(latest);
+  const std::chrono::duration<double> passed = when - counted_at;
+  // What waited for us to be started again comes all at once.
+  if (passed < kLeastCounted) return;
+  const std::uint64_t served = now.served();
+  if (counted_at != std::chrono::steady_clock::time_point{} && served >= served_then)
+    calls_per_second = static_cast<double>(served - served_then) / passed.count();
+  counted_at = when;
+  served_then = served;
 }
 
 void Job::settle_counters() {
   before += now;
   now = {};
+  moves_before = moves;
   calls_per_second = 0;
   counted_at = {};
+  served_then = 0;
 }
 
 std::string new_job_id() {
@@ -90,6 +103,7 @@ Result<std::shared_ptr<Job>> JobRegistry::add(pid_t pid, const JobOptions& optio
   DROVER_TRY(const ProcessStatus process, read_(pid));
   if (auto job = find_process(process)) {
     job->options = options;
+    changed(*job);
     return job;
   }
   return make(process, options);
@@ -124,6 +138,13 @@ std::shared_ptr<Job> JobRegistry::find(const std::string& id) const {
   return found == jobs_.end() ? nullptr : found->second;
 }
 
+std::shared_ptr<Job> JobRegistry::restore(Job restored) {
+  auto job = std::make_shared<Job>(std::move(restored));
+  jobs_[job->id] = job;
+  by_pid_[job->pid] = job->id;
+  return job;
+}
+
 void JobRegistry::end(const std::string& id, std::chrono::steady_clock::time_point when) {
   const auto found = jobs_.find(id);
   if (found == jobs_.end()) return;
@@ -133,6 +154,7 @@ void JobRegistry::end(const std::string& id, std::chrono::steady_clock::time_poi
   if (const auto entry = by_pid_.find(job->pid); entry != by_pid_.end() && entry->second == id)
     by_pid_.erase(entry);
   if (job->state != JobState::kLost) job->state = JobState::kEnded;
+  records_.drop(*job);
   ended_.push_back({when, job});
   if (ended_.size() > kMostRemembered) ended_.pop_front();
 }
@@ -170,6 +192,7 @@ std::shared_ptr<Job> JobRegistry::make(const ProcessStatus& process, const JobOp
   job->where = node_;
   jobs_.emplace(job->id, job);
   by_pid_[job->pid] = job->id;
+  changed(*job);
   return job;
 }
 

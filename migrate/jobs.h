@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "common/result.h"
+#include "migrate/daemon_programs.h"
 #include "migrate/jobs_process.h"
 
 namespace drover {
@@ -31,9 +32,19 @@ enum class JobState {
 };
 std::string_view job_state_name(JobState state);
 
+/// What becomes of a job when its node falls silent (mosrun --on-loss).
+enum class OnLoss : std::uint8_t {
+  kHold,  ///< it goes on when the node is heard again, and ends if its lease ends before
+  kKill,  ///< it ends as soon as that is noticed
+};
+std::string_view on_loss_name(OnLoss choice);
+/// The choice of that name.
+Result<OnLoss> on_loss_named(std::string_view name);
+
 struct JobOptions {
   bool never_automatic = false;    ///< mosrun -l
   std::uint64_t memory_bytes = 0;  ///< mosrun -m, or 0
+  OnLoss on_loss = OnLoss::kHold;
 };
 
 struct CallCounter {
@@ -64,14 +75,19 @@ struct Job {
   std::string where;             ///< node
   std::uint64_t epoch = 0;       ///< the last that was given out: a move that failed had one, too
   std::uint64_t body_epoch = 0;  ///< of the body that runs, or ran last
+  bool silent = false;           ///< nothing has been heard of its node for a while
   std::uint64_t moves = 0;
+  std::uint64_t moves_before = 0;  ///< of deputies that have gone
   std::string last_refusal;
   int wait_status = 0;
+  std::string start_on;                   ///< mosrun -r: where it is still to be moved
+  std::optional<ProgramIdentity> deputy;  ///< while it has one
 
   JobCounters before;  ///< of deputies that have gone
   JobCounters now;     ///< as the present deputy last said
   double calls_per_second = 0;
-  std::chrono::steady_clock::time_point counted_at{};
+  std::chrono::steady_clock::time_point counted_at{};  ///< for calls_per_second, like the next
+  std::uint64_t served_then = 0;
   std::uint64_t away_rss_bytes = 0;
   std::uint64_t last_cpu_home_ns = 0;
 
@@ -95,10 +111,16 @@ bool valid_job_id(std::string_view id);
 class JobRegistry {
  public:
   using ReadProcess = std::function<Result<ProcessStatus>(pid_t)>;
+  /// Where jobs are written down for the next life of this daemon.
+  struct Records {
+    std::function<void(const Job&)> keep = [](const Job&) {};
+    std::function<void(const Job&)> drop = [](const Job&) {};
+  };
 
   /// `node` is this node's name; `read` tells about processes (read_process; tests have their own).
   JobRegistry(std::string node, ReadProcess read)
       : node_(std::move(node)), read_(std::move(read)) {}
+  void keep_records(Records records) { records_ = std::move(records); }
 
   /// Makes the running process `pid` the root of a job. One that is a job already stays the
   /// same job, with the options of now (mosrun under mosrun).
@@ -109,6 +131,13 @@ class JobRegistry {
   /// The same without making a record: the job that `pid` is or descends from.
   Result<std::shared_ptr<const Job>> discipline_of(pid_t pid) const;
   std::shared_ptr<Job> find(const std::string& id) const;
+  /// A job of the life before.
+  std::shared_ptr<Job> restore(Job job);
+  /// Something about the job has changed that is to be known after a restart. One that has ended
+  /// is not known any more.
+  void changed(const Job& job) const {
+    if (jobs_.count(job.id)) records_.keep(job);
+  }
   /// A job's process has ended: the record moves to `ended`.
   void end(const std::string& id, std::chrono::steady_clock::time_point when);
 
@@ -130,6 +159,7 @@ class JobRegistry {
 
   std::string node_;
   ReadProcess read_;
+  Records records_;
   std::map<std::string, std::shared_ptr<Job>> jobs_;
   std::map<pid_t, std::string> by_pid_;
   std::deque<Ended> ended_;

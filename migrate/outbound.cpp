@@ -62,11 +62,12 @@ Error another_program() { return refusal("it has become another program meanwhil
 }  // namespace
 
 Outbound::Outbound(pid_t pid, std::string job, std::string home_node, bool root_allowed,
-                   SecureChannel& channel)
+                   Commit lease, SecureChannel& channel)
     : pid_(pid),
       job_(std::move(job)),
       home_node_(std::move(home_node)),
       root_allowed_(root_allowed),
+      lease_(lease),
       channel_(&channel),
       process_(std::make_unique<AwayProcess>()) {}
 
@@ -286,7 +287,7 @@ Status Outbound::commit() {
   bool is_over = false;
   const auto committed_at = Clock::now();
   const auto run = [&]() -> Status {
-    DROVER_CHECK(channel_->send(type(FrameType::kCommit), {}));
+    DROVER_CHECK(channel_->send(type(FrameType::kCommit), encode_record(lease_)));
     DROVER_CHECK(fault_point("deputy.outbound.commit-sent"));
     DROVER_TRY(const Frame answer, channel_->receive_within(kRunPatience));
     is_over = answer.type == type(FrameType::kFailed);
@@ -303,6 +304,8 @@ Status Outbound::commit() {
     return s.error();
   }
   committed_ = true;
+  // The body has its lease from our first word on: without this one, a cut just now would cost it.
+  static_cast<void>(channel_->send(type(FrameType::kHeartbeat), {}));
   return {};
 }
 

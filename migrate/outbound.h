@@ -34,7 +34,8 @@ struct MoveFigures {
 class Outbound {
  public:
   /// `channel` leads to a guest that has said hello. `root_allowed`: jobs of root may leave.
-  Outbound(pid_t pid, std::string job, std::string home_node, bool root_allowed,
+  /// `lease`: how long the body may run without a word of ours.
+  Outbound(pid_t pid, std::string job, std::string home_node, bool root_allowed, Commit lease,
            SecureChannel& channel);
   /// Before the commit: the process goes on at home as if nothing had been.
   ~Outbound();
@@ -70,6 +71,7 @@ class Outbound {
   std::string job_;
   std::string home_node_;
   bool root_allowed_;
+  Commit lease_;
   SecureChannel* channel_;
   std::unique_ptr<AwayProcess> process_;
   ForeignRange vdso_;                 // of the program that the move has begun with

@@ -133,6 +133,12 @@ GuestCgroup GuestCgroup::make(const std::string& name) {
   return group;
 }
 
+GuestCgroup GuestCgroup::made_before(std::vector<std::string> directories) {
+  GuestCgroup group;
+  group.directories_ = std::move(directories);
+  return group;
+}
+
 bool GuestCgroup::remove() {
   std::erase_if(directories_, [](const std::string& directory) {
     kill_members(directory);

@@ -33,6 +33,8 @@ class GuestCgroup {
   /// Makes what can be made. What cannot (no cgroups, read-only, no cpu controller) is named
   /// by `shortfall` in words; the guest runs all the same.
   static GuestCgroup make(const std::string& name);
+  /// One that was made before; `directories` are what directories() gave then.
+  static GuestCgroup made_before(std::vector<std::string> directories);
   GuestCgroup(GuestCgroup&&) = default;
   GuestCgroup& operator=(GuestCgroup&&) = default;
 
@@ -43,6 +45,7 @@ class GuestCgroup {
   std::string remains() const;
 
   const std::string& shortfall() const { return shortfall_; }
+  const std::vector<std::string>& directories() const { return directories_; }
   /// The files that a process writes "0" to in order to join.
   std::vector<std::string> join_files() const;
 

@@ -1,10 +1,12 @@
 #include "remote-syscall/body_messages.h"
 
+#include "common/foreign_words.h"
+
 namespace drover {
 
 Error failure_of(const Frame& frame) {
   WireReader r(frame.payload);
-  return refusal(r.text());
+  return refusal(plain_words(r.text()));
 }
 
 Bytes Hello::encode() const {

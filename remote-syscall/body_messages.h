@@ -34,7 +34,7 @@ enum class FrameType : std::uint16_t {
   // Agreeing on a move. The deputy decides; nobody else does.
   kReady = 30,    // the body is built and waits
   kFailed,        // it could not be built: words
-  kCommit,        // the body may run
+  kCommit,        // the body may run: Commit
   kRunning,       // it does
   kRecall,        // deputy: stop the body and send its image home
   kHop,           // deputy: stop the body and send its image to another guest: HopOrder
@@ -80,6 +80,17 @@ struct Hello {
 
   Bytes encode() const;
   static Result<Hello> decode(ByteView data);
+};
+
+/// What goes with a kCommit.
+struct Commit {
+  /// How long the body may run without a word from home, once it has heard one.
+  std::uint32_t lease_ms = 0;
+};
+
+/// What goes with a kHeartbeat of a guest.
+struct GuestHeartbeat {
+  std::uint64_t cpu_ns = 0;
 };
 
 /// How a forwarded call ended.

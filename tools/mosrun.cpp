@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/config.h"
+#include "migrate/jobs.h"
 #include "migrate/local_client.h"
 
 namespace drover {
@@ -32,6 +33,7 @@ Result<LocalClient> register_self(const Options& options) {
   job.set_start_on(options.text("run-on"));
   job.set_never_automatic(options.yes("local"));
   job.set_memory_bytes(options.number("memory") << 20);
+  job.set_on_loss(options.text("on-loss"));
   DROVER_CHECK(client.ask_one(request));
   return client;
 }
@@ -43,11 +45,17 @@ int run(int argc, char** argv) {
       .add({"run-on", 'r', OptionKind::kNodeName, "NODE", "", "start on NODE"})
       .add({"local", 'l', OptionKind::kSwitch, "", "", "never move it automatically"})
       .add({"memory", 'm', OptionKind::kNumber, "MB", "", "needs this much memory", 1, 1U << 30})
+      .add({"on-loss", 0, OptionKind::kText, "hold|kill", "hold",
+            "what to do when nothing is heard of its node"})
       .use("run-dir")
       .operands(1, SIZE_MAX, true);
   options.parse_or_exit(argc, argv);
   if (options.yes("home") && options.given("run-on")) {
     std::fprintf(stderr, "mosrun: -h and -r: only one of the two\n");
+    return 2;
+  }
+  if (const auto choice = on_loss_named(options.text("on-loss")); !choice) {
+    std::fprintf(stderr, "mosrun: --on-loss: %s\n", choice.error().message().c_str());
     return 2;
   }
 

@@ -16,7 +16,8 @@ from lab import BIN, Lab, wait_until
 from numbered_job import NumberedJob
 
 PATIENCE = 25  # seconds after which a process that neither runs nor has ended counts as hung
-BASE = "node-name = {}\nallow-root-jobs = yes\n"
+# The shortest lease: who is lost is lost soon.
+BASE = "node-name = {}\nallow-root-jobs = yes\nlease-seconds = 8\n"
 
 
 def fault_points():
@@ -162,7 +163,7 @@ class FaultLab:
 
     def __init__(self):
         self.lab = Lab(3)
-        self.faults = dict.fromkeys(self.lab.nodes, "")
+        self.faults = dict.fromkeys(self.lab.nodes)  # nothing is configured yet
         self.inits = {node: status["init"] for node, status in self.lab.status().items()}
 
     def root(self, node):

@@ -44,3 +44,27 @@ def test_after_a_failed_hop_home_still_hears_of_the_body(fault_lab):
     assert seen()["epoch"] == guests[0]["epoch"]
     _, error = job.communicate("end\n", timeout=10)
     assert (job.returncode, error) == (0, "")
+
+
+STRANGE_NAME = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(15, b"na\\xff\\x1bme\\n")
+print(os.getpid(), flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_a_process_may_have_any_name(fault_lab):
+    fault_lab.prepare({})
+    lab = fault_lab.lab
+    job = lab.popen("n1", ["mosrun", "/usr/bin/python3", "-c", STRANGE_NAME], stdin=subprocess.PIPE)
+    pid = int(job.stdout.readline())
+    lab.exec("n1", ["mosmigrate", pid, "n2"])
+    assert "na?" in fault_lab.log("n1").read_text()
+    shown, = json.loads(lab.out("n1", ["mosps", "--json"]))
+    assert shown["pid"] == pid and shown["command"].startswith("na\ufffd\x1bme")
+    assert b"\x1b" not in subprocess.run(lab.command("n1", ["mosps"]), stdout=subprocess.PIPE,
+                                         check=True).stdout
+    assert f"{pid}: na" in lab.out("n1", ["sh", "-c", f"mosps --why {pid} | tr -cd '[:print:]'"])
+    _, error = job.communicate("end\n", timeout=10)
+    assert (job.returncode, error) == (0, "")

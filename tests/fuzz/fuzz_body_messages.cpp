@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstdlib>
 
-#include "migrate/guest.h"
 #include "migrate/image.h"
 #include "remote-syscall/body_messages.h"
 #include "remote-syscall/marshal.h"
@@ -35,7 +34,7 @@ void read_outcome(ByteView bytes) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   if (size == 0) return 0;
   const ByteView bytes(reinterpret_cast<const std::byte*>(data) + 1, size - 1);
-  switch (data[0] % 9) {
+  switch (data[0] % 10) {
     case 0:
       if (const auto m = Hello::decode(bytes)) require(std::ranges::equal(m->encode(), bytes));
       break;
@@ -62,6 +61,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       break;
     case 8:
       read_record<GuestHeartbeat>(bytes);
+      break;
+    case 9:
+      read_record<Commit>(bytes);
       break;
   }
   return 0;

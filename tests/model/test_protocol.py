@@ -241,7 +241,7 @@ def seconds(path, name):
 
 
 def test_times_are_in_the_order_of_the_code():
-    lease = seconds("migrate/guest.h", "kLease")
+    lease = seconds("migrate/lease.h", "kLease")
     margin = seconds("migrate/body_end.cpp", "kMargin")
     patience = {seconds(path, "kRunPatience") for path in ("migrate/outbound.cpp",
                                                            "migrate/deputy_hop.cpp")}

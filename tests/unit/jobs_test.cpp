@@ -177,6 +177,57 @@ TEST_F(JobsTest, CountersAddUpOverDeputies) {
   EXPECT_EQ(sum.away_ns, 10u);
 }
 
+TEST_F(JobsTest, WhatComesAllAtOnceAfterARestartIsNoRate) {
+  Job job;
+  const std::chrono::steady_clock::time_point start{seconds(1000)};
+  JobCounters counters;
+  for (std::uint64_t i = 0; i < 60; ++i) {
+    counters.calls[1] = {100 * i, 0};
+    job.count(counters, start + std::chrono::microseconds(i));
+  }
+  EXPECT_EQ(job.calls_per_second, 0);
+  EXPECT_EQ(job.counters().served(), 5900u);
+  counters.calls[1] = {6000, 0};
+  job.count(counters, start + seconds(2));
+  EXPECT_DOUBLE_EQ(job.calls_per_second, 3000) << "since the first";
+}
+
+TEST_F(JobsTest, JobsAreWrittenDownUntilTheyEnd) {
+  process(10, 1);
+  JobRegistry jobs = registry();
+  std::map<std::string, std::string> written;  // state by id
+  jobs.keep_records({[&](const Job& job) { written[job.id] = job_state_name(job.state); },
+                     [&](const Job& job) { written.erase(job.id); }});
+  const auto job = jobs.add(10, {});
+  ASSERT_TRUE(job);
+  EXPECT_EQ(written, (std::map<std::string, std::string>{{(*job)->id, "home"}}));
+  (*job)->state = JobState::kAway;
+  jobs.changed(**job);
+  EXPECT_EQ(written[(*job)->id], "away");
+  jobs.end((*job)->id, {});
+  EXPECT_TRUE(written.empty());
+  jobs.changed(**job);
+  EXPECT_TRUE(written.empty()) << "what is said of it later is of no use to anybody";
+}
+
+TEST_F(JobsTest, AJobOfTheLifeBeforeIsTheSameJob) {
+  const ProcessStatus root = process(10, 1);
+  process(11, 10);
+  Job before;
+  before.id = new_job_id();
+  before.pid = 10;
+  before.start_ticks = root.start_ticks;
+  before.uid = 1000;
+  before.options.never_automatic = true;
+  JobRegistry jobs = registry();
+  const auto job = jobs.restore(before);
+  EXPECT_EQ(jobs.find(before.id), job);
+  EXPECT_EQ(*jobs.member(10), job);
+  EXPECT_TRUE((*jobs.member(11))->options.never_automatic);
+  process(10, 1);
+  EXPECT_FALSE(jobs.member(10)) << "a reused pid is still nobody";
+}
+
 TEST(JobIds, AreThirtyTwoHexadecimalDigits) {
   std::set<std::string> seen;
   for (int i = 0; i < 100; ++i) {

@@ -162,6 +162,16 @@ TEST_F(LocalSocketTest, AListenerSaysWhoConnects) {
   EXPECT_EQ(listener->accept(10ms).error().code, ETIMEDOUT);
 }
 
+TEST_F(LocalSocketTest, WhoHasTheSameEndCannotMakeUsWaitForEver) {
+  auto sockets = LocalSocket::pair();
+  ASSERT_TRUE(sockets);
+  ASSERT_TRUE(sockets->second.send(as_bytes("hello")));
+  const int far = 1 << 20;
+  ASSERT_EQ(::setsockopt(sockets->first.fd(), SOL_SOCKET, SO_PEEK_OFF, &far, sizeof far), 0);
+  EXPECT_EQ(sockets->first.receive(0ms).error().code, EPROTO);
+  EXPECT_EQ(sockets->first.receive(kForever).error().code, EPROTO);
+}
+
 TEST_F(LocalSocketTest, AStaleSocketIsReplacedAServedOneIsNot) {
   auto first = LocalListener::open(path_);
   ASSERT_TRUE(first);
