@@ -17,9 +17,11 @@ namespace drover {
 namespace {
 
 constexpr char kHome[] = "home";
-/// More than there are system calls.
-constexpr int kMostCallNumbers = 1024;
+/// More than any system call has. All that a program makes of other numbers count as this one.
+constexpr int kNoSuchCall = 1024;
 constexpr std::size_t kMostWordsOfText = 1000;
+
+bool is_call(int number) { return number >= 0 && number < kNoSuchCall; }
 
 std::string describe_end(std::optional<int> wait_status) {
   if (!wait_status) return "it is not known how";  // no child of ours
@@ -315,8 +317,8 @@ void Moves::deputy_says(const std::string& id, const order::DeputyEvent& event) 
     case order::DeputyEvent::kCounters: {
       JobCounters counters;
       for (const order::CallCount& call : event.counters().calls())
-        if (call.number() >= 0 && call.number() < kMostCallNumbers)
-          counters.calls[call.number()] = {call.served(), call.forced_home()};
+        counters.calls[is_call(call.number()) ? call.number() : kNoSuchCall] +=
+            CallCounter{call.served(), call.forced_home()};
       counters.failed_moves = event.counters().failed_moves();
       counters.away_ns = event.counters().away_ns();
       counters.remote_cpu_ns = event.counters().remote_cpu_ns();

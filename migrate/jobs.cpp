@@ -43,11 +43,14 @@ std::string_view job_state_name(JobState state) {
   return "?";
 }
 
+CallCounter& CallCounter::operator+=(const CallCounter& other) {
+  served += other.served;
+  forced_home += other.forced_home;
+  return *this;
+}
+
 JobCounters& JobCounters::operator+=(const JobCounters& other) {
-  for (const auto& [number, call] : other.calls) {
-    calls[number].served += call.served;
-    calls[number].forced_home += call.forced_home;
-  }
+  for (const auto& [number, call] : other.calls) calls[number] += call;
   failed_moves += other.failed_moves;
   away_ns += other.away_ns;
   remote_cpu_ns += other.remote_cpu_ns;

@@ -50,6 +50,8 @@ struct JobOptions {
 struct CallCounter {
   std::uint64_t served = 0;
   std::uint64_t forced_home = 0;
+
+  CallCounter& operator+=(const CallCounter& other);
 };
 
 /// What was counted while a job was away, over all its deputies.

@@ -84,8 +84,8 @@ def summary(soak, options, ended):
 def leaks(measurements):
     """{what: first, most, last}"""
     found = {}
-    for name in sorted(measurements[0]["figures"]) if measurements else ():
-        values = [one["figures"].get(name, 0) for one in measurements]
+    for name in sorted({name for one in measurements for name in one["figures"]}):
+        values = [one["figures"][name] for one in measurements if name in one["figures"]]
         found[name] = [values[0], max(values), values[-1]]
     return found
 

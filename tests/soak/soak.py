@@ -35,8 +35,7 @@ PLACES = ("home", "n2", "n3")
 AT_ONCE = 2  # moves that are asked for at the same time
 MOVE_LIMIT_S = 120  # mosmigrate that is not done by then hangs
 SETTLE_LIMIT_S = 90  # TCP may take as long again as a cut to notice that it has ended
-# A question that is on its way to a node when that goes down is lost, and asked no second time;
-# for so long after a fault "does not answer" is no wrong answer.
+# For so long after a fault a move may still meet the ends of connections that went down with it.
 GRACE_S = 5
 MEASURE_EVERY = 500
 WARM_UP = 50  # moves before the first measurement

@@ -217,8 +217,10 @@ class World(FaultLab):
         before = self.measurements[:-1]
         found = []
         for name, value in now["figures"].items():
-            base = max((one["figures"].get(name, 0) for one in before[:2]), default=None)
-            if len(before) >= 2 and value > base + TOLERANCE.get(name.split()[-1], 0):
+            # A program may have had no cause to run yet.
+            known = [one["figures"][name] for one in before if name in one["figures"]]
+            base = max(known[:2], default=value)
+            if len(known) >= 2 and value > base + TOLERANCE.get(name.split()[-1], 0):
                 found.append(f"{name}: {value}, was {base}")
         for identity, figures in now["jobs"].items():
             first = next((one["jobs"][identity] for one in before if identity in one["jobs"]),
