@@ -16,7 +16,7 @@
 #include <cstring>
 
 #include "common/process/memory_map.h"
-#include "common/process/thread_list.h"
+#include "common/process/new_thread.h"
 #include "migrate/area_mapping.h"
 #include "migrate/hollow_process.h"
 #include "remote-syscall/filter.h"
@@ -73,10 +73,8 @@ Result<BodyBuilder> BodyBuilder::over(Sandbox::Blank blank) {
   body.memory = ForeignMemory(body.pid, std::move(builder.blank_.mem));
   DROVER_TRY(body.pages, PageMap::over(std::move(builder.blank_.pagemap)));
   body.pidfd = std::move(builder.blank_.pidfd);
-  // A thread that the leader makes is traced from its birth.
   DROVER_TRY(const TracedThread leader,
-             TracedThread::seize(body.pid,
-                                 PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE));
+             TracedThread::seize(body.pid, PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD));
   body.threads.push_back({body.pid, body.home_pid, leader});
   DROVER_CHECK(leader.interrupt());
   DROVER_TRY(const Stop stop, leader.wait_for_stop());
@@ -139,11 +137,14 @@ Status BodyBuilder::place_specials(const Layout& layout, ForeignRange hole) {
     at = at + m.range.size();
   }
   for (const auto& [from, to] : second) DROVER_CHECK(move(from, to));
+  DROVER_CHECK(injection.call("mmap", SYS_mmap,
+                              {layout.scratch.start.value(), layout.scratch.size(), PROT_NONE,
+                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE,
+                               static_cast<std::uint64_t>(-1), 0}));
+  // The room of the other threads only P needs.
   DROVER_CHECK(
-      injection.call("mmap", SYS_mmap,
-                     {layout.scratch.start.value(), layout.scratch.size(), PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE,
-                      static_cast<std::uint64_t>(-1), 0}));
+      injection.call("mprotect", SYS_mprotect,
+                     {layout.scratch.start.value(), Scratch::size_for(1), PROT_READ | PROT_WRITE}));
   body_.scratch = Scratch(layout.scratch.start, Scratch::threads_for(layout.scratch.size()));
   DROVER_CHECK(body_.scratch.write_code(body_.memory));
   DROVER_CHECK(injection.call("mprotect", SYS_mprotect,
@@ -236,7 +237,6 @@ Status BodyBuilder::make_threads(const ProcessState& state) {
   for (const ThreadState& t : state.threads) {
     if (t.tid != body_.home_pid) DROVER_CHECK(make_thread(t.tid));
   }
-  DROVER_CHECK(leader().set_options(PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD));
   auto thread = body_.threads.begin();
   for (const ThreadState& t : state.threads) {
     DROVER_CHECK(load_thread(*thread, t));
@@ -249,32 +249,13 @@ Status BodyBuilder::make_threads(const ProcessState& state) {
 }
 
 Status BodyBuilder::make_thread(std::int32_t home_tid) {
-  DROVER_TRY(const auto before, threads_of(body_.pid));
-  {
-    DROVER_TRY(Injection injection, Injection::trapping(leader(), body_.scratch));
-    const ForeignAddress at = body_.scratch.data();
-    const ForeignAddress tid_at = at + sizeof(clone_args);
-    clone_args arguments{};
-    arguments.flags =
-        CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM;
-    arguments.set_tid = tid_at.value();
-    arguments.set_tid_size = 1;
-    DROVER_CHECK(body_.memory.write_record(at, arguments));
-    DROVER_CHECK(body_.memory.write_record(tid_at, home_tid));
-    DROVER_CHECK(injection.call("clone3", SYS_clone3, {at.value(), sizeof arguments}));
-    DROVER_CHECK(injection.end());
-  }
-  DROVER_TRY(const auto after, threads_of(body_.pid));
-  for (const pid_t tid : after) {
-    if (std::ranges::find(before, tid) != before.end()) continue;
-    const TracedThread thread = TracedThread::born_traced(tid);
-    DROVER_TRY(const Stop stop, thread.wait_for_stop());
-    if (stop.kind != Stop::Kind::kInterrupt) return refusal("a thread of the body went astray");
-    DROVER_CHECK(thread.set_options(PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD));
-    body_.threads.push_back({tid, home_tid, thread});
-    return {};
-  }
-  return refusal("a thread of the body was not made");
+  clone_args wanted{};
+  wanted.flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM;
+  DROVER_TRY(const NewThread made,
+             drover::make_thread(leader(), body_.memory, body_.scratch, wanted, home_tid));
+  if (made.result < 0) return Error{static_cast<int>(-made.result), "make a thread of the body"};
+  body_.threads.push_back({made.thread.tid(), home_tid, made.thread});
+  return {};
 }
 
 Status BodyBuilder::load_process(Injection& injection, const ProcessState& state) {
@@ -344,7 +325,8 @@ Status BodyBuilder::confine_cpus(std::uint32_t possible_cpus) {
 }
 
 Status BodyBuilder::install_filter() {
-  const std::vector<sock_filter> filter = build_filter(body_.home_pid);
+  const std::vector<sock_filter> filter =
+      build_filter(body_.home_pid, body_.scratch.in_trapping_call());
   const ForeignAddress at = body_.scratch.data();
   const ForeignAddress code_at = at + 64;
   sock_fprog program{static_cast<unsigned short>(filter.size()),
@@ -365,40 +347,9 @@ Status BodyBuilder::install_filter() {
   body_.listener.reset(
       static_cast<int>(syscall(SYS_pidfd_getfd, body_.pidfd.get(), static_cast<int>(fd), 0)));
   if (!body_.listener) return errno_error("take over the body's system call listener");
-  return close_listener_in_body(static_cast<std::int64_t>(fd));
-}
-
-// The body's own close is seen by its filter: it is let through here, once.
-Status BodyBuilder::close_listener_in_body(std::int64_t fd) {
-  const TracedThread& thread = leader();
-  DROVER_TRY(const Registers saved, thread.registers());
-  DROVER_TRY(const SignalMask mask, thread.signal_mask());
-  Registers r = saved;
-  r.rax = SYS_close;
-  r.rdi = static_cast<std::uint64_t>(fd);
-  r.orig_rax = static_cast<std::uint64_t>(-1);
-  r.rip = body_.scratch.trapping_call().value();
-  DROVER_CHECK(thread.set_signal_mask(kAllSignals & ~signal_bit(SIGTRAP)));
-  DROVER_CHECK(thread.set_registers(r));
-  DROVER_CHECK(thread.resume());
-  pollfd ready{body_.listener.get(), POLLIN, 0};
-  if (poll(&ready, 1, 5000) != 1) return refusal("the body's system call listener is silent");
-  seccomp_notif notification{};
-  if (ioctl(body_.listener.get(), SECCOMP_IOCTL_NOTIF_RECV, &notification) != 0) {
-    return errno_error("receive a system call of the body");
-  }
-  seccomp_notif_resp response{};
-  response.id = notification.id;
-  response.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
-  if (ioctl(body_.listener.get(), SECCOMP_IOCTL_NOTIF_SEND, &response) != 0) {
-    return errno_error("answer a system call of the body");
-  }
-  DROVER_TRY(const Stop stop, thread.wait_for_stop());
-  if (stop.kind != Stop::Kind::kSignal || stop.signal != SIGTRAP) {
-    return refusal("the body went astray while its listener was closed");
-  }
-  DROVER_CHECK(thread.set_registers(saved));
-  return thread.set_signal_mask(mask);
+  DROVER_TRY(Injection injection, Injection::trapping(leader(), body_.scratch));
+  DROVER_CHECK(injection.call("close", SYS_close, {fd}));
+  return injection.end();
 }
 
 Result<Body> BodyBuilder::finish(const ProcessState& state) {

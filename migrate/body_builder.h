@@ -60,7 +60,6 @@ class BodyBuilder {
   const TracedThread& leader() const { return body_.leader().thread; }
   Status confine_cpus(std::uint32_t possible_cpus);
   Status install_filter();
-  Status close_listener_in_body(std::int64_t fd);
 
   Sandbox::Blank blank_;
   Body body_;

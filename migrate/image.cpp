@@ -40,7 +40,7 @@ bool is_file_range(std::uint64_t offset, std::uint64_t size) {
 
 bool is_scratch_size(std::uint64_t size) {
   const std::size_t threads = Scratch::threads_for(size);
-  return threads >= 1 && threads <= kMaxThreads;
+  return threads >= 1 && threads <= kMaxThreads + kSpareThreads;
 }
 
 bool is_pid(std::int32_t number) { return number > 1 && number <= kMaxPid; }

@@ -182,6 +182,8 @@ struct HopOrder {
 inline constexpr std::size_t kMaxAreas = 1 << 20;
 inline constexpr std::size_t kMaxContents = 1 << 16;
 inline constexpr std::size_t kMaxThreads = 1 << 12;
+/// For so many threads more than it has a process that leaves gets room at home.
+inline constexpr std::size_t kSpareThreads = 32;
 /// The kernel makes a handful of them.
 inline constexpr std::size_t kMaxSpecials = 64;
 /// How far clocks of two nodes may seem apart, in nanoseconds: a process waits until it has the

@@ -17,6 +17,7 @@
 
 #include "common/fault.h"
 #include "common/log.h"
+#include "common/process/limits.h"
 #include "common/process/thread_list.h"
 #include "common/sha256.h"
 #include "common/tls_socket.h"
@@ -55,6 +56,11 @@ Result<Identity> identity_of(pid_t pid, const std::string& job, const std::strin
   identity.domain_name = names.domainname;
   identity.possible_cpus = static_cast<std::uint32_t>(sysconf(_SC_NPROCESSORS_CONF));
   return identity;
+}
+
+/// For how many threads that it will make while away there is to be room: it counts in RLIMIT_AS.
+std::size_t spare_threads(pid_t pid) {
+  return soft_limit_of(pid, "Max address space") == "unlimited" ? kSpareThreads : 0;
 }
 
 Error another_program() { return refusal("it has become another program meanwhile: try again"); }
@@ -203,12 +209,17 @@ Status Outbound::capture_threads(ForeignRange vdso) {
 
 Status Outbound::make_scratch() {
   DROVER_TRY(Injection injection, Injection::returning(leader(), process_->memory));
-  const std::uint64_t size = Scratch::size_for(threads_.size());
-  DROVER_TRY(const std::uint64_t start, injection.call("mmap", SYS_mmap,
-                                                       {0, size, PROT_READ | PROT_WRITE,
-                                                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                                                        static_cast<std::uint64_t>(-1), 0}));
-  scratch_ = Scratch(ForeignAddress(start), threads_.size());
+  const auto map_for = [&](std::size_t threads) {
+    return injection.call(
+        "mmap", SYS_mmap,
+        {0, Scratch::size_for(threads), PROT_READ | PROT_WRITE,
+         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, static_cast<std::uint64_t>(-1), 0});
+  };
+  std::size_t threads = threads_.size() + spare_threads(pid_);
+  auto mapped = map_for(threads);
+  if (!mapped && mapped.error().code == ENOMEM) mapped = map_for(threads = threads_.size());
+  DROVER_TRY(const std::uint64_t start, std::move(mapped));
+  scratch_ = Scratch(ForeignAddress(start), threads);
   DROVER_CHECK(scratch_.write_code(process_->memory));
   DROVER_CHECK(injection.call("mprotect", SYS_mprotect, {start, kPageSize, PROT_READ | PROT_EXEC}));
   return injection.end();

@@ -91,7 +91,8 @@ Status BodySupervisor::on_frame(const Frame& frame) {
       WireReader r(frame.payload);
       DROVER_TRY(const OutcomeHead head, OutcomeHead::decode(r));
       DROVER_TRY(ThreadSupervisor* const caller, thread(head.tid));
-      return caller->on_reply(frame.payload);
+      DROVER_CHECK(caller->on_reply(frame.payload));
+      return take_up_made();
     }
     case FrameType::kMaskSet: {
       DROVER_TRY(const auto message, decode_record<MaskSet>(frame.payload, "mask set"));
@@ -105,6 +106,12 @@ Status BodySupervisor::on_frame(const Frame& frame) {
     default:
       return refusal("unexpected message " + std::to_string(frame.type) + " from home");
   }
+}
+
+// A call that was answered may have made a thread.
+Status BodySupervisor::take_up_made() {
+  if (body_->threads.size() == threads_.size()) return {};
+  return threads_.emplace_back(*body_, body_->threads.back(), *channel_).run();
 }
 
 // A thread that has ended meanwhile cannot take one of the process's: home gives it to another.

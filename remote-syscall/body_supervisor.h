@@ -52,6 +52,7 @@ class BodySupervisor {
   Status on_signal(const SignalMessage& message);
   bool awaits_home() const;
   void forget_ended();
+  Status take_up_made();
 
   Body* body_;
   SecureChannel* channel_;

@@ -2,6 +2,7 @@
 
 #include <linux/audit.h>
 #include <linux/seccomp.h>
+#include <sys/syscall.h>
 
 #include <algorithm>
 #include <bit>
@@ -124,11 +125,31 @@ bool operator==(const Program& a, const Program& b) {
   });
 }
 
-std::vector<Leaf> leaves(std::int32_t pid) {
+bool is_made_by_the_guest(int number) { return number == SYS_clone3 || number == SYS_close; }
+
+/// Allows a call where `ours` is the instruction pointer.
+Program only_there(ForeignAddress ours) {
+  const std::size_t at = offsetof(seccomp_data, instruction_pointer);
+  return {
+      load(at),
+      jump(BPF_JEQ, static_cast<std::uint32_t>(ours.value()), 0, 3),
+      load(at + sizeof(std::uint32_t)),
+      jump(BPF_JEQ, static_cast<std::uint32_t>(ours.value() >> 32), 0, 1),
+      answer(true),
+      answer(false),
+  };
+}
+
+Program decide(int number, std::int32_t pid, ForeignAddress ours) {
+  const Syscall& row = syscall_row(number);
+  if (is_made_by_the_guest(number)) return only_there(ours);
+  return ever_local(row) ? decide(row, pid) : Program{answer(false)};
+}
+
+std::vector<Leaf> leaves(std::int32_t pid, ForeignAddress ours) {
   std::vector<Leaf> all;
   for (int number = 0; number <= kSyscallLimit; ++number) {
-    const Syscall& row = syscall_row(number);
-    Program program = ever_local(row) ? decide(row, pid) : Program{answer(false)};
+    Program program = decide(number, pid, ours);
     if (all.empty() || !(all.back().program == program))
       all.push_back({static_cast<std::uint32_t>(number), std::move(program)});
   }
@@ -158,14 +179,14 @@ Program tree(std::span<const Leaf> leaves) {
 
 }  // namespace
 
-std::vector<sock_filter> build_filter(std::int32_t pid) {
+std::vector<sock_filter> build_filter(std::int32_t pid, ForeignAddress ours) {
   Program program{
       load(offsetof(seccomp_data, arch)),
       jump(BPF_JEQ, AUDIT_ARCH_X86_64, 1, 0),
       answer(false),
       load(offsetof(seccomp_data, nr)),
   };
-  append(program, tree(leaves(pid)));
+  append(program, tree(leaves(pid, ours)));
   return program;
 }
 

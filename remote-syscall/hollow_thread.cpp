@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include "common/process/memory_map.h"
+#include "common/process/new_thread.h"
 
 namespace drover {
 
@@ -195,6 +196,15 @@ Status HollowThread::go_on() {
 Status HollowThread::cancel() {
   at_signal_ = false;
   return to_pause_loop();
+}
+
+Result<std::int64_t> HollowThread::make_another(const Scratch& scratch, std::uint64_t flags,
+                                                std::list<HollowThread>& threads) const {
+  clone_args wanted{};
+  wanted.flags = flags;
+  DROVER_TRY(const NewThread made, make_thread(thread_, *memory_, scratch_, wanted));
+  if (made.result >= 0) threads.emplace_back(made.thread, *memory_, scratch, base_);
+  return made.result;
 }
 
 Status HollowThread::begin_to_die(int signal) {

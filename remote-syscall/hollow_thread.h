@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <deque>
+#include <list>
 #include <optional>
 
 #include "common/process/foreign_memory.h"
@@ -71,6 +72,11 @@ class HollowThread {
   Status go_on();
   /// Gives up the call that the signal interrupted.
   Status cancel();
+  /// Makes the process one thread more, to be held as this one is, for whom `scratch` is; it blocks
+  /// the signals that this one blocks. Only when stopped. What clone(2) returned: its id, or a
+  /// negative errno.
+  Result<std::int64_t> make_another(const Scratch& scratch, std::uint64_t flags,
+                                    std::list<HollowThread>& threads) const;
   /// Lets a signal kill the process: the one that the thread is stopped at, or any.
   Status begin_to_die(int signal);
   /// Waits for the thread's end. An error if it does not come in time: it may still. The leading

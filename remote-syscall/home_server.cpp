@@ -12,7 +12,13 @@ HomeServer::HomeServer(std::list<HollowThread>& threads, const ForeignMemory& me
                        SecureChannel& channel,
                        const std::array<KernelSigaction, kSignalCount>& actions,
                        CallCounters& counters)
-    : process_{&memory, &channel, HomeFiles(memory.pid()), actions, &counters, {}, {}, {}, {}} {
+    : process_{.threads = &threads,
+               .memory = &memory,
+               .channel = &channel,
+               .files = HomeFiles(memory.pid()),
+               .actions = actions,
+               .counters = &counters,
+               .event = {}} {
   for (HollowThread& thread : threads) threads_.emplace_back(thread, process_);
 }
 
@@ -33,7 +39,9 @@ Status HomeServer::serve(const Frame& frame) {
     case FrameType::kCall: {
       WireReader r(frame.payload);
       DROVER_TRY(HomeThread* const caller, thread(r.number<std::int32_t>()));
-      return caller->on_call(r);
+      DROVER_CHECK(caller->on_call(r));
+      take_up_made();
+      return {};
     }
     case FrameType::kMask: {
       DROVER_TRY(const auto m, decode_record<MaskMessage>(frame.payload, "mask"));
@@ -85,8 +93,16 @@ Status HomeServer::end_thread(HomeThread& thread) {
   for (const siginfo_t& info : thread.untold()) {
     if (!is_for_thread(info, process_.memory->pid())) leader().untold().push_back(info);
   }
+  const HollowThread* const hollow = &thread.hollow();
   threads_.remove_if([&](const HomeThread& other) { return &other == &thread; });
+  process_.threads->remove_if([&](const HollowThread& other) { return &other == hollow; });
   return {};
+}
+
+void HomeServer::take_up_made() {
+  if (HollowThread* const made = std::exchange(process_.made, nullptr)) {
+    threads_.emplace_back(*made, process_);
+  }
 }
 
 Status HomeServer::on_fatal(const FatalMessage& message) {

@@ -45,12 +45,13 @@ class HomeServer {
   Status serve(const Frame& frame);
   Status on_exit(const ExitMessage& message);
   Status end_thread(HomeThread& thread);
+  void take_up_made();
   Status on_fatal(const FatalMessage& message);
   Status take_back(pid_t tid, const siginfo_t& info);
   Status notice_end();
 
   HomeProcess process_;
-  std::list<HomeThread> threads_;
+  std::list<HomeThread> threads_;  // of each of the process that has not ended
 };
 
 }  // namespace drover

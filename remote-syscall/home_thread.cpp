@@ -1,6 +1,7 @@
 #include "remote-syscall/home_thread.h"
 
 #include <linux/magic.h>
+#include <sched.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -9,6 +10,7 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "common/process/limits.h"
 #include "common/process/memory_map.h"
 #include "common/process/queued_signal.h"
 #include "common/process/short_transfer.h"
@@ -38,15 +40,10 @@ class ScratchReader final : public MemoryReader {
   const ForeignMemory& memory_;
 };
 
-/// Whether the process has a limit of cores above 0; not if it has just ended. Not by prlimit(2),
-/// which asks for more rights over it than a deputy has.
+/// Whether the process has a limit of cores above 0; not if it has just ended.
 bool leaves_cores(pid_t pid) {
-  const auto limits = read_proc_file("/proc/" + std::to_string(pid) + "/limits");
-  constexpr std::string_view kRow = "Max core file size";
-  const auto row = limits ? limits->find(kRow) : std::string::npos;
-  if (row == std::string::npos) return false;
-  const auto value = limits->find_first_not_of(' ', row + kRow.size());
-  return value != std::string::npos && limits->compare(value, 2, "0 ") != 0;
+  const auto limit = soft_limit_of(pid, "Max core file size");
+  return limit && *limit != "0";
 }
 
 bool opens_a_file(int number) {
@@ -100,7 +97,8 @@ Status HomeThread::on_call(WireReader& reader) {
   if (process_->recalling) return reply(CallEnd::kHeld, kErestartnointr);
   const CallClass kind =
       classify_call(call_.request.number, call_.request.arguments, process_->memory->pid());
-  if (kind != CallClass::kForwarded && kind != CallClass::kBody) {
+  const bool makes_thread = is_clone(call_.request.number);
+  if (kind != CallClass::kForwarded && kind != CallClass::kBody && !makes_thread) {
     return reply(CallEnd::kGoHome, 0);
   }
   if (!goes_on && !process_->event && signals_seen == signals_told_) {
@@ -116,7 +114,27 @@ Status HomeThread::on_call(WireReader& reader) {
   if (process_->event) return reply(CallEnd::kHeld, kErestartnointr);
   if (signals_seen != signals_told_) return reply(CallEnd::kInterrupted, kErestartnointr);
 
-  return start(goes_on);
+  return makes_thread ? make_thread() : start(goes_on);
+}
+
+// Of what the program asks for, P's has what matters at home; the rest the body's thread has.
+Status HomeThread::make_thread() {
+  constexpr std::uint64_t kFlags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD;
+  const auto scratch = free_scratch();
+  if (!scratch) return reply(CallEnd::kGoHome, 0);
+  const std::uint64_t flags = kFlags | (call_.request.arguments[0] & CLONE_SYSVSEM);
+  std::list<HollowThread>& threads = *process_->threads;
+  DROVER_TRY(const std::int64_t result, thread_->make_another(*scratch, flags, threads));
+  if (result >= 0) process_->made = &threads.back();
+  return reply(CallEnd::kDone, result, result);
+}
+
+std::optional<Scratch> HomeThread::free_scratch() const {
+  std::vector<bool> used(thread_->scratch().threads());
+  for (const HollowThread& thread : *process_->threads) used[thread.scratch().thread()] = true;
+  const auto free = std::ranges::find(used, false);
+  if (free == used.end()) return std::nullopt;
+  return thread_->scratch().of_thread(static_cast<std::size_t>(free - used.begin()));
 }
 
 Status HomeThread::start(bool goes_on) {

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <chrono>
+#include <list>
 #include <map>
 #include <string>
 
@@ -39,6 +40,7 @@ struct HomeEvent {
 
 /// What the threads have in common.
 struct HomeProcess {
+  std::list<HollowThread>* threads;  ///< the leading one first
   const ForeignMemory* memory;
   SecureChannel* channel;
   HomeFiles files;
@@ -47,6 +49,7 @@ struct HomeProcess {
   bool recalling = false;
   bool ending = false;             ///< it is about to be waited for
   int changing_descriptors = 0;    ///< so many threads are in calls that do
+  HollowThread* made = nullptr;    ///< a new one, not yet taken up
   std::optional<HomeEvent> event;  ///< not yet taken
 };
 
@@ -111,6 +114,8 @@ class HomeThread {
   Status reply(CallEnd end, std::int64_t result, std::optional<std::int64_t> came_to = {});
   Status send_reply(CallEnd end, CallReply& reply);
   Status start(bool goes_on);
+  Status make_thread();
+  std::optional<Scratch> free_scratch() const;
   Result<bool> executed_by_us();
   Status handle_signal(const TakenSignal& signal);
   bool opened_own_memory(std::int64_t fd) const;

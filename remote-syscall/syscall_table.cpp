@@ -295,6 +295,8 @@ const Argument* resolve_argument(const Syscall& row, std::size_t index,
   return argument.ioctl ? request_argument(selector, storage) : nullptr;
 }
 
+bool is_clone(int number) { return number == 56 || number == 435; }
+
 bool may_restart_block(int number) {
   switch (number) {
     case 7:    // poll

@@ -164,6 +164,9 @@ std::string_view class_name(CallClass);
 const Argument* resolve_argument(const Syscall&, std::size_t index, const CallArguments&,
                                  Argument& storage);
 
+/// Whether it is clone(2) or clone3(2).
+bool is_clone(int number);
+
 /// Whether an interruption of the call can end in ERESTART_RESTARTBLOCK (-516), after which the
 /// kernel issues restart_syscall.
 bool may_restart_block(int number);

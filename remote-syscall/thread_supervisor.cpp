@@ -75,6 +75,7 @@ Status ThreadSupervisor::dispatch(const seccomp_notif& notification) {
     case CallClass::kLocal:
       return let_through(notification.id);
     case CallClass::kServed:
+      return ask_for_thread(notification);
     case CallClass::kComeHome:
       return need_home(number);
   }
@@ -145,15 +146,18 @@ Status ThreadSupervisor::mediate(const seccomp_notif& notification) {
 }
 
 Status ThreadSupervisor::need_home(int call) {
-  NeedHome message;
-  message.tid = thread_->home_tid;
-  message.call = call;
-  // Stopped first, then answered: it gets no further than the call, which starts anew at home.
-  DROVER_CHECK(thread_->thread.interrupt());
-  DROVER_CHECK(answer(call_.notification, if_signalled_));
-  DROVER_CHECK(wait_frozen());
+  // It gets no further than the call, which starts anew at home.
+  DROVER_CHECK(stop_in_call(if_signalled_));
   if (ended_) return {};
-  return channel_->send(type(FrameType::kNeedHome), encode_record(message));
+  return channel_->send(type(FrameType::kNeedHome),
+                        encode_record(NeedHome{thread_->home_tid, call}));
+}
+
+// Stopped first, then answered.
+Status ThreadSupervisor::stop_in_call(std::int64_t result) {
+  DROVER_CHECK(thread_->thread.interrupt());
+  DROVER_CHECK(answer(call_.notification, result));
+  return wait_frozen();
 }
 
 Status ThreadSupervisor::answer(std::uint64_t id, std::int64_t result) {
@@ -227,6 +231,9 @@ Status ThreadSupervisor::on_reply(ByteView payload) {
   if (!arrived_.empty() && (result == -EINTR || transferred_a_part(result))) {
     return interrupted(result);
   }
+  if (is_clone(call_.request.number) && result > 0) {
+    return make_thread(static_cast<std::int32_t>(result));
+  }
   DROVER_CHECK(queue_arrived());
   return answer(call_.notification, result);
 }
@@ -239,10 +246,8 @@ bool ThreadSupervisor::transferred_a_part(std::int64_t result) const {
 
 // Stopped at the end of its call, which it goes on with when it runs again.
 Status ThreadSupervisor::hold(std::int64_t result) {
-  DROVER_CHECK(thread_->thread.interrupt());
   in_call_with(result);
-  DROVER_CHECK(answer(call_.notification, result));
-  DROVER_CHECK(wait_frozen());
+  DROVER_CHECK(stop_in_call(result));
   if (ended_) return {};
   // Without help it is made again, longer than it would have been, or shows as a short write: no
   // reason to lose the process.

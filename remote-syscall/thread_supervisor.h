@@ -13,6 +13,7 @@
 #include "common/secure_channel.h"
 #include "remote-syscall/body.h"
 #include "remote-syscall/marshal.h"
+#include "remote-syscall/wanted_thread.h"
 
 namespace drover {
 
@@ -64,6 +65,7 @@ class ThreadSupervisor {
     std::uint64_t notification = 0;
     std::uint64_t sequence = 0;
     CallRequest request;
+    WantedThread wanted;  // if it makes one
     std::chrono::steady_clock::time_point sent;
   };
 
@@ -77,6 +79,10 @@ class ThreadSupervisor {
   void in_call_with(std::int64_t result);
   Status restart_unseen_call();
   Status need_home(int call);
+  Status ask_for_thread(const seccomp_notif& notification);
+  Status make_thread(std::int32_t home_tid);
+  Status thread_not_made(std::int32_t home_tid, std::int64_t why);
+  Status stop_in_call(std::int64_t result);
   Status interrupted(std::int64_t result);
   bool transferred_a_part(std::int64_t result) const;
   Status hold(std::int64_t result);

@@ -74,6 +74,7 @@ Injection::Injection(Injection&& o) noexcept
       way_back_(std::move(o.way_back_)),
       saved_(o.saved_),
       mask_(o.mask_),
+      born_(o.born_),
       stop_held_(o.stop_held_),
       active_(std::exchange(o.active_, false)) {}
 
@@ -150,6 +151,10 @@ Result<Registers> Injection::run_to_trap(const Registers& start, ForeignAddress 
     DROVER_CHECK(thread_->resume());
     DROVER_TRY(const Stop stop, wait());
     DROVER_TRY(const Registers r, thread_->registers());
+    if (stop.kind == Stop::Kind::kEvent && stop.event == PTRACE_EVENT_CLONE) {
+      DROVER_TRY(const unsigned long born, thread_->event_message());
+      born_ = static_cast<pid_t>(born);
+    }
     if (stop.kind != Stop::Kind::kSignal) continue;
     if (stop.signal == SIGTRAP && r.rip == trap.value()) return r;
     if (stop.signal == SIGSTOP) stop_held_ = true;

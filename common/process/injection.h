@@ -48,6 +48,9 @@ class Injection {
   /// fails. Only by the scratch; `memory` is the thread's.
   Status call_all(const ForeignMemory& memory, const std::vector<InjectedCall>& calls);
 
+  /// The thread that a call has made under PTRACE_O_TRACECLONE, as we see it.
+  std::optional<pid_t> born() const { return born_; }
+
   /// Gives the thread back now, and says if that failed.
   Status end();
 
@@ -66,6 +69,7 @@ class Injection {
   std::optional<ReturningCall> way_back_;  // nothing: it traps
   Registers saved_{};
   SignalMask mask_ = 0;
+  std::optional<pid_t> born_;
   bool stop_held_ = false;
   bool active_ = false;
 };

@@ -30,17 +30,22 @@ class Scratch {
   /// As the first thread uses it.
   explicit Scratch(ForeignAddress start, std::size_t threads = 1)
       : start_(start), threads_(threads) {}
-  /// As another one does: the process's thread number `thread`, from 0.
+  /// As another one does, whose room is number `thread`, from 0.
   Scratch of_thread(std::size_t thread) const {
     Scratch other = *this;
     other.thread_ = thread;
     return other;
   }
+  std::size_t thread() const { return thread_; }
+  /// For so many threads there is room.
+  std::size_t threads() const { return threads_; }
 
   bool exists() const { return !start_.is_null(); }
   ForeignRange range() const { return {start_, start_ + size_for(threads_)}; }
   /// `syscall; int3`: one stop a call, deadly without a tracer.
   ForeignAddress trapping_call() const { return start_; }
+  /// The instruction pointer that a seccomp filter is shown in such a call.
+  ForeignAddress in_trapping_call() const { return start_ + 2; }
   /// `syscall; int3` is preceded by nothing: where a finished trapping call stops.
   ForeignAddress after_trap() const { return start_ + 3; }
   /// pause(2) for ever.

@@ -245,6 +245,13 @@ Result<RseqRegistration> TracedThread::rseq() const {
   return r;
 }
 
+Result<unsigned long> TracedThread::event_message() const {
+  unsigned long message = 0;
+  DROVER_CHECK(request(PTRACE_GETEVENTMSG, "PTRACE_GETEVENTMSG", 0,
+                       reinterpret_cast<std::uintptr_t>(&message)));
+  return message;
+}
+
 Status TracedThread::set_options(unsigned long options) const {
   return request(PTRACE_SETOPTIONS, "set ptrace options of", 0, options);
 }

@@ -107,6 +107,8 @@ class TracedThread {
   /// The signals that wait for this thread alone, oldest first, without taking them.
   Result<std::vector<siginfo_t>> own_pending_signals() const;
   Result<siginfo_t> signal_info() const;
+  /// What goes with a stop by a PTRACE_EVENT_: the new thread's id, of one that clones.
+  Result<unsigned long> event_message() const;
   Status set_signal_info(const siginfo_t& info) const;
   Result<RseqRegistration> rseq() const;
   Status set_options(unsigned long options) const;

@@ -24,6 +24,7 @@ namespace drover {
 namespace {
 
 constexpr std::int32_t kPid = 4711;
+constexpr ForeignAddress kOurs(0x7f0012345002);
 
 /// Executes a classic BPF program as the kernel does; also counts the instructions.
 std::uint32_t run(const std::vector<sock_filter>& program, const seccomp_data& data,
@@ -80,7 +81,7 @@ std::uint32_t verdict(int number, const CallArguments& arguments) {
 }
 
 TEST(Filter, SaysWhatTheTableSays) {
-  const auto program = build_filter(kPid);
+  const auto program = build_filter(kPid, kOurs);
   std::mt19937_64 random(1);
   for (int number = -1; number < 1200; ++number) {
     const Syscall& row = syscall_row(number);
@@ -113,7 +114,7 @@ TEST(Filter, SaysWhatTheTableSays) {
 }
 
 TEST(Filter, NothingOfAnotherArchitectureIsLocal) {
-  const auto program = build_filter(kPid);
+  const auto program = build_filter(kPid, kOurs);
   for (int number = 0; number < 600; ++number) {
     EXPECT_EQ(run(program, call(number, {}, AUDIT_ARCH_I386)), SECCOMP_RET_USER_NOTIF);
     EXPECT_EQ(run(program, call(number | 0x40000000, {}, AUDIT_ARCH_X86_64)),
@@ -121,8 +122,24 @@ TEST(Filter, NothingOfAnotherArchitectureIsLocal) {
   }
 }
 
+TEST(Filter, TheGuestsOwnCallsAreAllowedFromTheirPlaceAlone) {
+  const auto program = build_filter(kPid, kOurs);
+  for (int number = 0; number < 600; ++number) {
+    seccomp_data data = call(number, {}, AUDIT_ARCH_X86_64);
+    data.instruction_pointer = kOurs.value();
+    const bool allowed = number == SYS_clone3 || number == SYS_close;
+    EXPECT_EQ(run(program, data), allowed ? SECCOMP_RET_ALLOW : verdict(number, {}))
+        << syscall_name(number);
+    if (!allowed) continue;
+    for (const std::uint64_t other : {0x1ULL, 0x100000000ULL}) {
+      data.instruction_pointer = kOurs.value() ^ other;
+      EXPECT_EQ(run(program, data), SECCOMP_RET_USER_NOTIF) << syscall_name(number);
+    }
+  }
+}
+
 TEST(Filter, LocalCallsAreDecidedInFewSteps) {
-  const auto program = build_filter(kPid);
+  const auto program = build_filter(kPid, kOurs);
   EXPECT_LE(program.size(), static_cast<std::size_t>(BPF_MAXINSNS));
   for (int number = 0; number < kSyscallLimit; ++number) {
     if (syscall_row(number).call_class != CallClass::kLocal) continue;
@@ -141,7 +158,7 @@ struct Witness {
 };
 
 [[noreturn]] void confined_child(Witness& witness) {
-  const auto program = build_filter(static_cast<std::int32_t>(::getpid()));
+  const auto program = build_filter(static_cast<std::int32_t>(::getpid()), kOurs);
   const sock_fprog filter{static_cast<unsigned short>(program.size()),
                           const_cast<sock_filter*>(program.data())};
   ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
