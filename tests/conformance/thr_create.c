@@ -1,4 +1,4 @@
-/* covers: calls=clone3 kind=either; moves=away; breaks-when: a thread that is started while away
+/* covers: calls=clone3 kind=forwarded; moves=away; breaks-when: a thread that is started while away
    does not run, has another id for itself than for the others, or does not inherit what it should
  */
 #include "threads.h"

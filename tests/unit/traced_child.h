@@ -99,6 +99,8 @@ class TracedChild {
     return scratch;
   }
 
+  /// It has been waited for.
+  void ended() { ended_ = true; }
   void detach() { ASSERT_TRUE(thread_.detach()); }
 
   /// Its exit status, or minus the signal that ended it.
