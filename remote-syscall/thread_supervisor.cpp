@@ -75,7 +75,7 @@ Status ThreadSupervisor::dispatch(const seccomp_notif& notification) {
     case CallClass::kLocal:
       return let_through(notification.id);
     case CallClass::kServed:
-      return ask_for_thread(notification);
+      return is_clone(number) ? ask_for_thread(notification) : need_home(number);
     case CallClass::kComeHome:
       return need_home(number);
   }

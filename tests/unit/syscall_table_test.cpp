@@ -386,11 +386,12 @@ TEST(SyscallTable, TheDocumentsLocalClassIsLocal) {
         "getcpu", "getrandom", "set_robust_list", "rseq", "gettid", "getpid"})
     EXPECT_EQ(class_of(name), CallClass::kLocal) << name;
   for (const char* name :
-       {"execve",           "execveat",       "fork",        "vfork", "clone",           "clone3",
-        "ptrace",           "io_uring_setup", "userfaultfd", "bpf",   "perf_event_open", "seccomp",
-        "process_vm_readv", "shmat",          "unshare",     "setns", "mount",           "setuid",
-        "vmsplice",         "personality"})
+       {"execve", "execveat", "fork", "vfork", "ptrace", "io_uring_setup", "userfaultfd", "bpf",
+        "perf_event_open", "seccomp", "process_vm_readv", "shmat", "unshare", "setns", "mount",
+        "setuid", "vmsplice", "personality"})
     EXPECT_EQ(class_of(name), CallClass::kComeHome) << name;
+  EXPECT_EQ(class_of("clone"), CallClass::kServed);
+  EXPECT_EQ(class_of("clone3"), CallClass::kServed);
   EXPECT_EQ(class_of("rt_sigprocmask"), CallClass::kBoth);
   EXPECT_EQ(class_of("rt_sigaction"), CallClass::kBoth);
   EXPECT_EQ(class_of("rt_sigreturn"), CallClass::kBoth);
