@@ -119,6 +119,7 @@ class HomeThread {
   HomeProcess* process_;
   PendingCall call_;
   bool telling_pending_ = false;    // those that a change of the mask unblocks
+  SignalMask taken_ = 0;            // of these: those that are not pending a second time
   std::uint32_t signals_told_ = 0;  // over this channel
   bool signal_told_ = false;        // during the call under way
   bool goes_on_ = false;            // the body is about to go on with a disturbed call
