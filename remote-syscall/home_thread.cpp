@@ -23,6 +23,7 @@ constexpr milliseconds kDeafPatience{1};
 constexpr milliseconds kDelivery{20};
 // A call that goes on comes at once, unless a signal is handled before it.
 constexpr milliseconds kContinuedCallPatience{1000};
+constexpr milliseconds kMostStarved{500};
 /// No more of the signals that a change of the mask unblocks are waited for.
 constexpr int kMostTakenAtOnce = 1000;
 constexpr std::uint64_t kSigDfl = 0;
@@ -408,7 +409,22 @@ Status HomeThread::on_mask(const MaskMessage& message) {
   if (message.wants_answer == 0) return {};
   DROVER_CHECK(tell_pending(message.mask));
   if (over()) return {};
+  notice_starvation();
   return process_->channel->send(type(FrameType::kMaskSet), encode_record(MaskSet{tid()}));
+}
+
+// Each handler that returns is followed by the next one, without an instruction in between: the
+// signals come faster than they travel. At home they may not.
+void HomeThread::notice_starvation() {
+  const auto now = Clock::now();
+  if (taken_ == 0) {
+    starves_since_.reset();
+  } else if (!starves_since_) {
+    starves_since_ = now;
+  } else if (now - *starves_since_ > kMostStarved && !process_->event) {
+    starves_since_.reset();
+    process_->event.emplace().words = "signals that come faster than they travel";
+  }
 }
 
 Status HomeThread::tell_pending(SignalMask mask) {

@@ -1,5 +1,5 @@
-/* covers: calls=timer_create,timer_settime,timer_delete kind=forwarded; breaks-when: a timer that
-   expires faster than its signals can be told is waited for without end, or loses its value */
+/* covers: calls=timer_create kind=either; breaks-when: a timer that expires faster than its signals
+   can be told is waited for without end, leaves the program no time, or loses its value */
 #include "conform.h"
 
 static volatile int signals, value, strange;
