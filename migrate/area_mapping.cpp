@@ -38,7 +38,8 @@ Status advise(Injection& injection, const Area& area, std::uint32_t have) {
 }  // namespace
 
 Status map_area(Injection& injection, const Area& area, std::int64_t fd) {
-  const bool shared = fd >= 0 && (area.flags & Area::kWasShared) != 0;
+  // Without a file: it is known by that for what is to be written back.
+  const bool shared = (area.flags & Area::kWasShared) != 0;
   std::uint64_t flags = MAP_FIXED_NOREPLACE | (shared ? MAP_SHARED : MAP_PRIVATE);
   if (fd < 0) flags |= MAP_ANONYMOUS;
   if (area.kind == AreaKind::kStack) flags |= MAP_GROWSDOWN;

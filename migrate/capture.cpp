@@ -34,7 +34,7 @@ const char* why_unmovable(const MemoryArea& area) {
   if (f.userfault) return "memory watched by a userfaultfd";
   if (area.protection_key != 0) return "memory under a protection key";
   if (area.name.starts_with("/secretmem") || area.name == "[secretmem]") return "secret memory";
-  if (area.shared && f.may_write) return "shared writable memory";
+  if (area.shared && f.may_write && !is_written_back(area)) return "shared writable memory";
   return nullptr;
 }
 
@@ -152,6 +152,15 @@ Result<Sha256Digest> digest_of_vdso(const ForeignMemory& memory, ForeignRange vd
   return digest.finish();
 }
 
+bool is_written_back(const MemoryArea& area) {
+  constexpr std::string_view kDirectory = "/tmp/hsperfdata_";
+  const std::string_view name = area.name;
+  const std::size_t file = name.rfind('/') + 1;
+  return area.shared && area.flags.may_write && !area.deleted && name.starts_with(kDirectory) &&
+         name.find('/', kDirectory.size()) + 1 == file && file < name.size() &&
+         name.find_first_not_of("0123456789", file) == std::string_view::npos;
+}
+
 Status check_areas_can_move(const std::vector<MemoryArea>& areas) {
   for (const MemoryArea& area : areas) {
     if (area.special()) continue;
@@ -175,7 +184,7 @@ Result<Layout> layout_of(const std::vector<MemoryArea>& areas, const HomeContent
     area.range = m.range;
     area.protection = static_cast<std::uint32_t>(m.protection);
     area.flags = area_flags(m);
-    if (m.file_backed()) {
+    if (m.file_backed() && !is_written_back(m)) {
       const auto place = contents.find(m);
       if (!place) return refusal("a file mapping appeared unseen (" + area_name(m) + ")");
       area.kind = AreaKind::kContent;

@@ -25,6 +25,10 @@ Result<std::vector<MemoryArea>> read_memory_areas(pid_t pid);
 /// where the kernel has merged it with one of the program's.
 std::vector<MemoryArea> without(std::vector<MemoryArea> areas, ForeignRange range);
 
+/// Shared writable memory that travels as a copy and is written back at homecoming: the counters of
+/// a Java machine (/tmp/hsperfdata_USER/PID), which it only writes, and jstat(1) shows.
+bool is_written_back(const MemoryArea& area);
+
 /// Says in words why memory of this kind cannot move, or succeeds.
 Status check_areas_can_move(const std::vector<MemoryArea>& areas);
 

@@ -83,7 +83,7 @@ Result<std::vector<Content>> HomeContents::take_up(const std::vector<MemoryArea>
                                                    const PageMap& pages) {
   std::vector<Content> fresh;
   for (const MemoryArea& area : areas) {
-    if (!area.file_backed() || area.special()) continue;
+    if (!area.file_backed() || area.special() || is_written_back(area)) continue;
     if (find(area)) continue;
     DROVER_TRY(Content content, describe(area, memory, pages));
     by_file_.emplace(FileId{content.device, content.inode},

@@ -186,6 +186,7 @@ bool HomeRebuild::same_backing(ForeignAddress at, const MemoryArea& have, const 
   const std::uint32_t flags = area_flags(have);
   if (want.kind != AreaKind::kContent) {
     constexpr std::uint32_t kHugeAdvice = Area::kHugePage | Area::kNoHugePage;
+    if ((want.flags & Area::kWasShared) != 0) return have.shared && have.flags.may_write;
     const bool advice_stays = (flags & kHugeAdvice) != 0 && (want.flags & kHugeAdvice) == 0;
     return !have.file_backed() && !advice_stays &&
            have.flags.grows_down == (want.kind == AreaKind::kStack) &&

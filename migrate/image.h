@@ -96,7 +96,7 @@ struct Area {
     kDontDump = 32,
     kLocked = 64,
     kDroppable = 128,
-    kWasShared = 256,  // a read-only shared mapping at home
+    kWasShared = 256,  // a shared mapping at home: of a content read-only, otherwise written back
   };
   static constexpr std::uint32_t kAllFlags = 2 * kWasShared - 1;
   ForeignRange range;

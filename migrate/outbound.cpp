@@ -110,9 +110,9 @@ Status Outbound::open_memory() {
 // While the process still runs: who it is, and the contents of its file mappings.
 Status Outbound::send_in_advance() {
   DROVER_TRY(const auto areas, read_memory_areas(pid_));
+  DROVER_TRY(vdso_, find_vdso(areas));  // first: what fails after it may fail for an execve
   DROVER_CHECK(check_areas_can_move(areas));
   DROVER_TRY(Identity identity, identity_of(pid_, job_, home_node_));
-  DROVER_TRY(vdso_, find_vdso(areas));
   DROVER_TRY(identity.vdso_digest, digest_of_vdso(process_->memory, vdso_));
   DROVER_CHECK(channel_->send(type(FrameType::kIdentity), identity.encode()));
   return send_new_contents(areas);

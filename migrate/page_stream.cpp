@@ -43,8 +43,14 @@ Result<std::uint64_t> send_pages(SecureChannel& channel, const ForeignMemory& me
   Bytes buffer(kPiece);
   std::uint64_t sent = 0;
   for (const Area& area : areas) {
-    if ((area.flags & (Area::kWasShared | Area::kDroppable)) != 0) continue;
-    DROVER_TRY(const auto own, pages.pages_with_own_content(area.range));
+    const bool shared = (area.flags & Area::kWasShared) != 0;
+    if ((area.flags & Area::kDroppable) != 0) continue;
+    if (shared && area.kind == AreaKind::kContent) continue;
+    // The page map does not tell which pages of shared memory are the process's own.
+    std::vector<ForeignRange> own{area.range};
+    if (!shared) {
+      DROVER_TRY(own, pages.pages_with_own_content(area.range));
+    }
     for (const ForeignRange& range : own) {
       DROVER_TRY(const std::uint64_t n, send_range(channel, memory, range, buffer, alive));
       sent += n;

@@ -69,31 +69,52 @@ Status ReturnedSignals::take_back(Injection& injection) {
 }
 
 /// The signals of our kinds that wait for the thread, which has them no more; of the leading thread
-/// also those that wait for the process. The kernel gives a thread its own first.
+/// also those that wait for the process. The kernel gives a thread its own first. As many as there
+/// are now: a timer may send again what is taken from it, faster than we take it.
 Result<std::vector<ReturnedSignals::Sent>> ReturnedSignals::take_out(Injection& injection) const {
-  std::vector<Sent> taken;
-  std::array<int, kSignalCount + 1> own{};
+  using Counts = std::array<int, kSignalCount + 1>;
+  const auto count = [](const std::vector<siginfo_t>& signals, Counts& counts) {
+    for (const siginfo_t& info : signals) ++counts.at(static_cast<std::size_t>(info.si_signo));
+  };
+  Counts own{}, all{};
   if (!alone_) {
     DROVER_TRY(const auto pending, thread_->thread().own_pending_signals());
-    for (const siginfo_t& info : pending) ++own.at(static_cast<std::size_t>(info.si_signo));
+    count(pending, own);
   }
   if (is_leader()) {
-    for (;;) {
-      siginfo_t info{};
-      DROVER_TRY(const bool was_there, take_one(injection, kinds_, info));
-      if (!was_there) return taken;
-      taken.push_back({info, own.at(static_cast<std::size_t>(info.si_signo))-- > 0});
-    }
+    DROVER_TRY(const auto pending, pending_here());
+    count(pending, all);
+  } else {
+    all = own;
   }
+  std::vector<Sent> taken;
   for (int signal = 1; signal <= kSignalCount; ++signal) {
     if ((kinds_ & signal_bit(signal)) == 0) continue;
-    for (int left = own.at(static_cast<std::size_t>(signal)); left > 0; --left) {
+    const auto number = static_cast<std::size_t>(signal);
+    for (int left = all.at(number); left > 0; --left) {
       siginfo_t info{};
       DROVER_TRY(const bool was_there, take_one(injection, signal_bit(signal), info));
-      if (was_there) taken.push_back({info, true});
+      if (was_there) taken.push_back({info, own.at(number)-- > 0});
     }
   }
   return taken;
+}
+
+/// All that waits for the leading thread or the process. What the kernel could not queue is known
+/// by its number only.
+Result<std::vector<siginfo_t>> ReturnedSignals::pending_here() const {
+  DROVER_TRY(auto all, thread_->thread().own_pending_signals());
+  DROVER_TRY(const auto shared, thread_->thread().shared_pending_signals());
+  all.insert(all.end(), shared.begin(), shared.end());
+  DROVER_TRY(SignalMask unqueued, pending_signals(thread_->tid()));
+  for (const siginfo_t& info : all) unqueued &= ~signal_bit(info.si_signo);
+  for (int signal = 1; signal <= kSignalCount; ++signal) {
+    if ((unqueued & signal_bit(signal)) == 0) continue;
+    siginfo_t info{};
+    info.si_signo = signal;
+    all.push_back(info);
+  }
+  return all;
 }
 
 Result<bool> ReturnedSignals::take_one(Injection& injection, SignalMask kinds,

@@ -31,6 +31,7 @@ class ReturnedSignals {
 
   bool is_leader() const { return thread_->tid() == memory_->pid(); }
   Result<std::vector<Sent>> take_out(Injection& injection) const;
+  Result<std::vector<siginfo_t>> pending_here() const;
   Result<bool> take_one(Injection& injection, SignalMask kinds, siginfo_t& info) const;
   Status send_one(Injection& injection, const Sent& signal) const;
 

@@ -88,8 +88,11 @@ Result<bool> HollowThread::interrupt() {
     DROVER_CHECK(handle(stop));
     if (state_ == State::kGone) return false;
     if (stop.kind == Stop::Kind::kInterrupt) return calling;
-    // Something else came first; the interrupt is still to come, before user code runs.
+    // Something else came first; the interrupt is still to come, before user code runs. Or it is
+    // lost: the kernel forgets it at any stop, and a timer's signal may be taken after it (the lock
+    // is let go while the timer is set anew, dequeue_signal in kernel/signal.c). It comes once.
     if (at_signal_ && !signals_.empty()) signals_.back().cancelled = true;
+    DROVER_CHECK(thread_.interrupt());
     DROVER_CHECK(to_pause_loop());
     DROVER_CHECK(thread_.resume());
     state_ = State::kParked;

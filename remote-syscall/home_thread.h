@@ -105,6 +105,7 @@ class HomeThread {
   bool is_leader() const { return thread_->tid() == process_->memory->pid(); }
   bool is_known(const ActionMessage& message) const;
   bool is_known(const MaskMessage& message) const;
+  void notice_starvation();
   Status tell_pending(SignalMask mask);
   Status take_pending(SignalMask mask);
   Status queue(const siginfo_t& info);
@@ -124,9 +125,11 @@ class HomeThread {
   HomeProcess* process_;
   PendingCall call_;
   bool telling_pending_ = false;    // those that a change of the mask unblocks
+  SignalMask taken_ = 0;            // of these: those that are not pending a second time
   std::uint32_t signals_told_ = 0;  // over this channel
-  bool signal_told_ = false;        // during the call under way
-  bool goes_on_ = false;            // the body is about to go on with a disturbed call
+  std::optional<std::chrono::steady_clock::time_point> starves_since_;
+  bool signal_told_ = false;  // during the call under way
+  bool goes_on_ = false;      // the body is about to go on with a disturbed call
   std::chrono::steady_clock::time_point rest_at_;
   std::vector<siginfo_t> untold_;
   Bytes out_;  // reused: contents of a reply

@@ -2,10 +2,13 @@
 // what home sends is queued to it and delivered.
 #include <sys/syscall.h>
 
+#include <algorithm>
+#include <climits>
 #include <cstdio>
 #include <cstring>
 
 #include "common/process/memory_map.h"
+#include "common/process/queued_signal.h"
 #include "remote-syscall/home_server.h"
 #include "remote-syscall/thread_supervisor.h"
 
@@ -227,6 +230,28 @@ Status ThreadSupervisor::queue_arrived() {
     DROVER_CHECK(queue_signal(info));
   }
   return {};
+}
+
+// At home it would not have been queued a second time. Home tells of it whenever P has taken one,
+// which a fast timer or sender makes happen more often than the body can be interrupted.
+bool ThreadSupervisor::merge_with_waiting(const siginfo_t& info) {
+  if (!is_pending_once(info)) return false;
+  const auto is_same = [&](const siginfo_t& other) {
+    if (other.si_signo != info.si_signo) return false;
+    if (info.si_signo < kFirstRealtime) return true;
+    return other.si_code == SI_TIMER && other.si_timerid == info.si_timerid;
+  };
+  auto same = std::ranges::find_if(arrived_, is_same);
+  if (same == arrived_.end()) {
+    auto& queue = queued_[info.si_signo];
+    same = std::ranges::find_if(queue, is_same);
+    if (same == queue.end()) return false;
+  }
+  if (info.si_code == SI_TIMER && same->si_code == SI_TIMER) {
+    const std::int64_t overruns = std::int64_t{same->si_overrun} + info.si_overrun + 1;
+    same->si_overrun = static_cast<int>(std::min<std::int64_t>(overruns, INT_MAX));
+  }
+  return true;
 }
 
 Status ThreadSupervisor::queue_signal(const siginfo_t& info) {

@@ -190,6 +190,7 @@ Status ThreadSupervisor::await_mask_or_let_through(std::uint64_t id) {
 
 Status ThreadSupervisor::on_signal(const siginfo_t& info) {
   ++signals_seen_;
+  if (merge_with_waiting(info)) return {};
   if (call_.active || awaits_mask_ || frozen_) {
     arrived_.push_back(info);
     return {};

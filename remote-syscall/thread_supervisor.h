@@ -99,6 +99,7 @@ class ThreadSupervisor {
   Status let_through(std::uint64_t id);
 
   Status queue_arrived();
+  bool merge_with_waiting(const siginfo_t& info);
   Status queue_signal(const siginfo_t& info);
   Status on_stop(const Stop& stop);
   Status on_signal_stop(int signal);

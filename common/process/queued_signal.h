@@ -8,10 +8,17 @@
 namespace drover {
 
 /// Whether the signal was sent to one thread, which alone may ever get it, as far as can be told
-/// from it: the kernel does not say. What a process queues to itself (SI_QUEUE) is taken for sent by
-/// pthread_sigqueue(3), not by sigqueue(3).
+/// from it: the kernel does not say. What a process queues to itself (SI_QUEUE) is taken for sent
+/// by pthread_sigqueue(3), not by sigqueue(3).
 inline bool is_for_thread(const siginfo_t& info, pid_t process) {
   return info.si_code == SI_TKILL || (info.si_code == SI_QUEUE && info.si_pid == process);
+}
+
+/// Whether the kernel keeps no second one while this one is pending: a standard signal, and what a
+/// timer sends, which counts its overruns instead (timer_create(2)).
+inline bool is_pending_once(const siginfo_t& info) {
+  constexpr int kFirstRealtime = 32;
+  return info.si_signo < kFirstRealtime || info.si_code == SI_TIMER;
 }
 
 /// Makes thread `tid` of process `pid`, which is borrowed, send the signal: to itself if

@@ -213,12 +213,16 @@ Status TracedThread::set_signal_mask(SignalMask mask) const {
                  reinterpret_cast<std::uintptr_t>(&mask));
 }
 
-Result<std::vector<siginfo_t>> TracedThread::own_pending_signals() const {
+Result<std::vector<siginfo_t>> TracedThread::shared_pending_signals() const {
+  return queued_signals(PTRACE_PEEKSIGINFO_SHARED);
+}
+
+Result<std::vector<siginfo_t>> TracedThread::queued_signals(std::uint32_t flags) const {
   constexpr int kAtOnce = 16;
   std::vector<siginfo_t> all;
   for (;;) {
     std::array<siginfo_t, kAtOnce> some{};
-    __ptrace_peeksiginfo_args from{all.size(), 0, kAtOnce};
+    __ptrace_peeksiginfo_args from{all.size(), flags, kAtOnce};
     const long n = ptrace(PTRACE_PEEKSIGINFO, tid_, &from, some.data());
     if (n < 0) return errno_error(with_tid("look at the signals of", tid_));
     all.insert(all.end(), some.begin(), some.begin() + n);

@@ -105,7 +105,9 @@ class TracedThread {
   Result<SignalMask> signal_mask() const;
   Status set_signal_mask(SignalMask mask) const;
   /// The signals that wait for this thread alone, oldest first, without taking them.
-  Result<std::vector<siginfo_t>> own_pending_signals() const;
+  Result<std::vector<siginfo_t>> own_pending_signals() const { return queued_signals(0); }
+  /// Those that wait for the process.
+  Result<std::vector<siginfo_t>> shared_pending_signals() const;
   Result<siginfo_t> signal_info() const;
   /// What goes with a stop by a PTRACE_EVENT_: the new thread's id, of one that clones.
   Result<unsigned long> event_message() const;
@@ -138,6 +140,7 @@ class TracedThread {
   static Result<std::optional<Stop>> poll_until(std::chrono::steady_clock::time_point deadline,
                                                 Poll poll);
   Error does_not_stop() const;
+  Result<std::vector<siginfo_t>> queued_signals(std::uint32_t flags) const;
   Status request(int what, const char* name, std::uintptr_t address, std::uintptr_t data) const;
 
   pid_t tid_ = -1;

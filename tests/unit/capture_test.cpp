@@ -42,4 +42,23 @@ TEST(Capture, SealedMemoryStays) {
   EXPECT_NE(movable.error().message().find("sealed"), std::string::npos);
 }
 
+TEST(Capture, OfSharedWritableMemoryOnlyTheCountersOfAJavaMachineTravel) {
+  MemoryArea area;
+  area.range = {ForeignAddress(kPageSize), ForeignAddress(2 * kPageSize)};
+  area.shared = area.flags.may_write = true;
+  area.inode = 7;
+  for (const char* name : {"/tmp/hsperfdata_me/123", "/tmp/hsperfdata_/1"}) {
+    area.name = name;
+    EXPECT_TRUE(check_areas_can_move({area})) << name;
+  }
+  for (const char* name : {"/tmp/hsperfdata_me/", "/tmp/hsperfdata_me/12a", "/tmp/hsperfdata_12",
+                           "/tmp/hsperfdata_me/a/12", "/srv/tmp/hsperfdata_me/12", "/dev/zero"}) {
+    area.name = name;
+    EXPECT_FALSE(check_areas_can_move({area})) << name;
+  }
+  area.name = "/tmp/hsperfdata_me/123";
+  area.deleted = true;
+  EXPECT_FALSE(check_areas_can_move({area}));
+}
+
 }  // namespace drover

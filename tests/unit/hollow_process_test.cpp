@@ -221,6 +221,38 @@ TEST(HomeRebuild, AMappingOfAnotherKindIsMadeAnew) {
   }
 }
 
+// The body's part of a file that it shares at home: what it holds is the file's again.
+TEST(HomeRebuild, WhatTravelledAsACopyIsWrittenBackIntoTheFile) {
+  if (kHasShadow) GTEST_SKIP() << "not with a sanitizer";
+  const std::string directory = "/tmp/hsperfdata_test" + std::to_string(getpid());
+  const std::string path = directory + "/1";
+  ASSERT_EQ(mkdir(directory.c_str(), 0700), 0);
+  const OwnedFd file(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  ASSERT_EQ(ftruncate(file.get(), 2 * kPageSize), 0);
+  AwayChild away;
+  ASSERT_TRUE(away.hold());
+  ASSERT_TRUE(
+      away.call(SYS_mmap, {kPlace, 2 * kPageSize, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+                           static_cast<std::uint64_t>(file.get()), 0}));
+  const auto page_map = away.pages();
+  ASSERT_TRUE(page_map);
+  ASSERT_TRUE(away.contents().take_up(away.areas(), away.child().memory(), *page_map));
+  auto layout = away.layout();
+  ASSERT_TRUE(layout) << layout.error().message();
+  const auto area = std::ranges::find(layout->areas, pages_at_place(0, 2), &Area::range);
+  ASSERT_NE(area, layout->areas.end());
+  EXPECT_EQ(area->kind, AreaKind::kAnonymous);
+  EXPECT_EQ(area->flags, Area::kWasShared);
+  const Status laid_out = away.rebuild().lay_out(*layout);
+  ASSERT_TRUE(laid_out) << laid_out.error().message();
+  ASSERT_TRUE(away.child().memory().write_record(ForeignAddress(kPlace + kPageSize), 4711));
+  int in_file = 0;
+  EXPECT_EQ(pread(file.get(), &in_file, sizeof in_file, kPageSize), sizeof in_file);
+  EXPECT_EQ(in_file, 4711);
+  unlink(path.c_str());
+  rmdir(directory.c_str());
+}
+
 TEST(HomeRebuild, SendsNoSignalsBeforeNothingCanFailAnyMore) {
   if (kPutsHandlersOff) GTEST_SKIP() << "not with ThreadSanitizer";
   AwayChild away;
