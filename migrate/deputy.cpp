@@ -25,6 +25,8 @@ using Clock = std::chrono::steady_clock;
 constexpr std::chrono::seconds kHandshake{5};
 /// For the answer of a guest that may still be dialling, or sending to, the target of a hop.
 constexpr std::chrono::seconds kHopAnswerGrace{60};
+/// For a process that has been killed to end.
+constexpr std::chrono::seconds kEndPatience{1};
 /// For a migrated that is being started again to hear how it ended.
 constexpr std::chrono::seconds kLastWordsPatience{30};
 
@@ -484,17 +486,23 @@ void Deputy::over(int wait_status) {
 /// The body is lost, or P is beyond us: the process ends, and its user is told why. One that has
 /// ended by itself is beyond us, too, but not lost.
 void Deputy::lost(const Error& why) {
-  int status = 0;
-  if (waitpid(pid_, &status, __WALL | WNOHANG) == pid_ && !WIFSTOPPED(status)) return over(status);
+  // What a thread that is held does not know any more is being killed.
+  const auto deadline = Clock::now() + kEndPatience;
+  while (why.code == ESRCH && !has_ended(pid_) && Clock::now() < deadline) usleep(10'000);
+  const bool ended = has_ended(pid_);
   const std::string text = "the process was on " + where_ + ", which is lost: " + why.message();
-  log_error("job {}: {}", job_, text);
-  tell_user(text);
+  if (!ended) {
+    log_error("job {}: {}", job_, text);
+    tell_user(text);
+  }
   kill(pid_, SIGKILL);
   // Of the other threads the end is told as well, and theirs first.
-  for (pid_t ended = 0; ended != pid_ || WIFSTOPPED(status);) {
-    ended = waitpid(-1, &status, __WALL);
-    if (ended < 0 && errno != EINTR) break;
+  int status = 0;
+  for (pid_t one = 0; one != pid_ || WIFSTOPPED(status);) {
+    one = waitpid(-1, &status, __WALL);
+    if (one < 0 && errno != EINTR) break;
   }
+  if (ended) return over(status);
   report_ended(status, text);
   done_ = true;
 }

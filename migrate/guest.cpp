@@ -281,7 +281,7 @@ Status Guest::serve_home_frames() {
         break;
       }
       case FrameType::kImageRefused:
-        if (supervisor_->frozen()) DROVER_CHECK(supervisor_->run());
+        DROVER_CHECK(supervisor_->run());
         break;
       case FrameType::kDiscard:
         DROVER_CHECK(fault_point("guest.leave.discarded"));

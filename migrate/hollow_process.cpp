@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -21,6 +22,7 @@ namespace {
 
 constexpr int kMadvDontneedLocked = 24;  // Linux 5.18
 constexpr std::uint64_t kDropPiece = 16 << 20;
+constexpr std::chrono::seconds kEndPatience{1};
 
 /// Whether a signal that was taken from a thread goes back to the process. It is that thread's,
 /// unless the program has made the thread block it since; what a handler blocks comes at its end.
@@ -269,18 +271,11 @@ Status HomeRebuild::load(const ProcessState& state) {
 
 Status HomeRebuild::load_thread(const HollowThread& thread, const ThreadState& state) const {
   DROVER_TRY(Injection injection, Injection::trapping(thread.thread(), thread.scratch()));
-  struct {
-    stack_t stack;
-    std::array<char, 16> name;
-  } data{state.alternate_stack, {}};
-  if (data.stack.ss_sp == nullptr) data.stack.ss_flags = SS_DISABLE;
-  state.name.copy(data.name.data(), data.name.size() - 1);
+  stack_t stack = state.alternate_stack;
+  if (stack.ss_sp == nullptr) stack.ss_flags = SS_DISABLE;
   const ForeignAddress at = thread.scratch().data();
-  DROVER_CHECK(memory_->write_record(at, data));
-  const ForeignAddress name_at = at + offsetof(decltype(data), name);
-  DROVER_CHECK(injection.call_all(
-      *memory_, {{"sigaltstack", SYS_sigaltstack, {at.value(), 0}},
-                 {"prctl(PR_SET_NAME)", SYS_prctl, {PR_SET_NAME, name_at.value()}}}));
+  DROVER_CHECK(memory_->write_record(at, stack));
+  DROVER_CHECK(injection.call("sigaltstack", SYS_sigaltstack, {at.value(), 0}));
   return injection.end();
 }
 
@@ -296,9 +291,15 @@ Status HomeRebuild::finish(const ProcessState& state, const std::vector<siginfo_
   DROVER_CHECK(register_and_send(state, to_process));
   DROVER_CHECK(remove_scratch(thread_->thread(), *memory_, thread_->scratch()));
   for (const ThreadState& t : state.threads) {
-    TracedThread thread = living(t.tid)->thread();
+    const TracedThread& thread = living(t.tid)->thread();
     DROVER_CHECK(thread.set_signal_mask(t.mask));
-    DROVER_CHECK(thread.detach_in_call());
+    DROVER_CHECK(thread.set_options(PTRACE_O_TRACESYSGOOD));
+  }
+  // From the first on that is let go the program runs, and may end the others, by execve(2), say,
+  // which waits until we have heard of their ends.
+  for (const ThreadState& t : state.threads) {
+    TracedThread thread = living(t.tid)->thread();
+    if (!thread.detach_in_call()) static_cast<void>(thread.wait_within(kEndPatience));
   }
   return {};
 }

@@ -9,6 +9,7 @@
 
 #include "common/process/continued_call.h"
 #include "common/process/interrupted_sleep.h"
+#include "common/process/memory_map.h"
 #include "common/process/short_transfer.h"
 #include "common/process/timed_wait.h"
 #include "remote-syscall/home_thread.h"
@@ -25,11 +26,19 @@ bool shares_our_clocks(pid_t pid) {
          its.st_ino == ours.st_ino && its.st_dev == ours.st_dev;
 }
 
+/// The kernel refuses to trace such a thread.
+bool is_ending(pid_t tid) {
+  const auto stat = read_proc_file("/proc/" + std::to_string(tid) + "/stat");
+  const auto at = stat ? stat->rfind(')') : std::string::npos;
+  return at == std::string::npos || stat->compare(at, 3, ") Z") == 0 ||
+         stat->compare(at, 3, ") X") == 0;
+}
+
 }  // namespace
 
 Result<bool> LeavingThread::seize() {
   auto thread = TracedThread::seize(tid_, PTRACE_O_TRACESYSGOOD);
-  if (!thread && thread.error().code == ESRCH) return false;
+  if (!thread && (thread.error().code == ESRCH || is_ending(tid_))) return false;
   DROVER_TRY(thread_, std::move(thread));
   seized_ = true;
   DROVER_CHECK(thread_.interrupt());

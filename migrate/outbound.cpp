@@ -164,7 +164,9 @@ Status Outbound::freeze() {
 // Only now: a traced process would wait for us with every signal that it gets. Until all are held
 // they may make others.
 Status Outbound::freeze_threads() {
+  const auto deadline = Clock::now() + kStopPatience;
   for (bool all_held = false; !all_held;) {
+    if (Clock::now() > deadline) return refusal("it makes threads too fast: try again");
     DROVER_TRY(const auto tids, threads_of(pid_));
     if (tids.size() > kMaxThreads) return refusal("it has too many threads");
     const std::size_t held = threads_.size();
@@ -173,13 +175,16 @@ Status Outbound::freeze_threads() {
       DROVER_TRY(const bool there, threads_.emplace_back(pid_, tid, process_->memory).seize());
       if (!there) threads_.pop_back();
     }
-    all_held = threads_.size() == held;
     // All have been told to stop: one does while another one is seen to.
     for (auto thread = std::next(threads_.begin(), held); thread != threads_.end();) {
       DROVER_TRY(const bool there, thread->freeze());
       thread = there ? std::next(thread) : threads_.erase(thread);
     }
     if (threads_.empty() || threads_.front().tid() != pid_) return refusal("the process has ended");
+    // Not because the list shows no other: it ends at a thread that ends while it is read, and one
+    // that has ended since may have made another one before.
+    DROVER_TRY(const ProcessStatus status, read_process(pid_));
+    all_held = static_cast<std::size_t>(status.threads) == threads_.size();
   }
   return {};
 }

@@ -55,6 +55,23 @@ Result<SignalMessage> SignalMessage::decode(ByteView data) {
   return message;
 }
 
+Bytes ThreadsMessage::encode() const {
+  WireWriter w;
+  w.number(static_cast<std::uint32_t>(tids.size()));
+  for (const std::int32_t tid : tids) w.number(tid);
+  return w.take();
+}
+
+Result<ThreadsMessage> ThreadsMessage::decode(ByteView data) {
+  WireReader r(data);
+  ThreadsMessage message;
+  for (auto left = r.count(sizeof(std::int32_t)); left > 0 && !r.failed(); --left) {
+    message.tids.push_back(r.number<std::int32_t>());
+  }
+  DROVER_CHECK(r.finish("threads"));
+  return message;
+}
+
 Result<FatalMessage> FatalMessage::decode(ByteView data) {
   DROVER_TRY(const auto message, decode_record<FatalMessage>(data, "fatal signal"));
   if (!is_signal(message.info.si_signo)) return refusal("fatal signal: no such signal");

@@ -6,6 +6,7 @@
 #include <csignal>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "common/frame.h"
 #include "common/process/traced_thread.h"
@@ -54,6 +55,7 @@ enum class FrameType : std::uint16_t {
   kFatal,      // guest: this signal kills it
   kMaskSet,    // deputy: the answer to a kMask that wants one
   kNeedHome,   // guest: the thread is at a call that only home can execute
+  kThreads,    // guest: all threads of the body: what was said of another one's end was lost
 };
 
 /// As it stands in the head of a frame.
@@ -153,6 +155,14 @@ struct FatalMessage {
   siginfo_t info{};
 
   static Result<FatalMessage> decode(ByteView data);
+};
+
+/// kThreads.
+struct ThreadsMessage {
+  std::vector<std::int32_t> tids;
+
+  Bytes encode() const;
+  static Result<ThreadsMessage> decode(ByteView data);
 };
 
 struct NeedHome {

@@ -135,6 +135,9 @@ bool BodySupervisor::exiting() const {
 }
 
 Status BodySupervisor::declare_anew() {
+  ThreadsMessage all;
+  for (const BodyThread& thread : body_->threads) all.tids.push_back(thread.home_tid);
+  DROVER_CHECK(channel_->send(type(FrameType::kThreads), all.encode()));
   for (ThreadSupervisor& thread : threads_) DROVER_CHECK(thread.declare_mask_anew());
   for (std::int32_t signal = 1; signal <= kSignalCount; ++signal) {
     if (signal == SIGKILL || signal == SIGSTOP) continue;

@@ -42,8 +42,8 @@ class BodySupervisor {
   SignalsOfThreads undelivered() const;
   /// Takes over what was undelivered where the body was before; to be called before `run`.
   void adopt(const SignalsOfThreads& signals);
-  /// Tells home the program's masks and actions: where the body was before, that may have been said
-  /// to a home that could not hear it any more.
+  /// Tells home the program's threads, masks and actions: where the body was before, that may have
+  /// been said to a home that could not hear it any more.
   Status declare_anew();
   const OwnedFd& listener() const { return body_->listener; }
 

@@ -61,6 +61,10 @@ Status HomeServer::serve(const Frame& frame) {
       DROVER_TRY(const auto m, decode_record<ExitMessage>(frame.payload, "exit"));
       return on_exit(m);
     }
+    case FrameType::kThreads: {
+      DROVER_TRY(const auto m, ThreadsMessage::decode(frame.payload));
+      return on_threads(m);
+    }
     case FrameType::kNeedHome: {
       DROVER_TRY(const auto m, decode_record<NeedHome>(frame.payload, "need home"));
       HomeEvent event;
@@ -96,6 +100,15 @@ Status HomeServer::end_thread(HomeThread& thread) {
   const HollowThread* const hollow = &thread.hollow();
   threads_.remove_if([&](const HomeThread& other) { return &other == &thread; });
   process_.threads->remove_if([&](const HollowThread& other) { return &other == hollow; });
+  return {};
+}
+
+Status HomeServer::on_threads(const ThreadsMessage& message) {
+  for (auto next = std::next(threads_.begin()); next != threads_.end();) {
+    HomeThread& thread = *next++;
+    const bool lives = std::ranges::find(message.tids, thread.tid()) != message.tids.end();
+    if (!lives) DROVER_CHECK(end_thread(thread));
+  }
   return {};
 }
 
@@ -164,10 +177,17 @@ Status HomeServer::take_back(pid_t tid, const siginfo_t& info) {
 }
 
 Status HomeServer::begin_recall() {
-  for (HomeThread& thread : threads_) DROVER_CHECK(thread.hollow().stop());
   process_.recalling = true;
   process_.files.forget_all();
-  return look();
+  Status stopped;
+  for (HomeThread& thread : threads_) {
+    stopped = thread.hollow().stop();
+    if (stopped) continue;
+    thread.is_to_stop_late();
+    break;
+  }
+  DROVER_CHECK(look());
+  return stopped;
 }
 
 void HomeServer::attach(SecureChannel& channel) {

@@ -46,6 +46,7 @@ class HomeServer {
   Status on_exit(const ExitMessage& message);
   Status end_thread(HomeThread& thread);
   void take_up_made();
+  Status on_threads(const ThreadsMessage& message);
   Status on_fatal(const FatalMessage& message);
   Status take_back(pid_t tid, const siginfo_t& info);
   Status notice_end();

@@ -485,7 +485,8 @@ Status HomeThread::exit_process(int status) {
 
 Status HomeThread::exit() {
   DROVER_CHECK(thread_->stop());
-  if (thread_->state() == HollowThread::State::kGone) return {};
+  DROVER_CHECK(look());  // a signal that it has got is another thread's
+  if (over()) return {};
   CallRequest request;
   request.number = SYS_exit;
   DROVER_CHECK(thread_->thread().set_signal_mask(kAllSignals));

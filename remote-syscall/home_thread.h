@@ -83,6 +83,9 @@ class HomeThread {
   /// The body's thread is in a call that was disturbed, and goes on with it.
   void await_call();
 
+  /// It was told to stop, and does so only when the move has been given up.
+  void is_to_stop_late() { call_.disturbed = true; }
+
   /// The channel leads to another body now.
   void begin_anew();
   /// Signals taken from P that the body has not been told of.

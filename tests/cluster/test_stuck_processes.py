@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from crowd import Crowd
 from lab import wait_until
 
 # Says its pid, writes the line that it is told to the frozen file system, and ends after one more.
@@ -92,3 +93,21 @@ def test_a_process_away_that_does_not_stop_at_home_stays_away(stuck):
     goes_on(stuck, job)
     stuck.exec("n1", ["mosmigrate", pid, "home"])
     ends_well(job)
+
+
+def test_a_thread_that_needs_home_is_not_forgotten_when_that_fails(stuck):
+    """Another one hangs. Home is asked again and again, and a third sees nothing of it."""
+    job = Crowd(stuck, "fork", "/stuck/file", user=None)
+    job.migrate("n2")
+    stuck.exec("n1", ["fsfreeze", "-f", "/stuck"])
+    job.signal("USR2")
+    time.sleep(0.3)
+    job.signal("USR1")
+    wait_until(lambda: "does not stop" in stuck.daemon_logs(), what="a homecoming that fails",
+               timeout=15)
+    assert job.lines == []
+    stuck.exec("n1", ["fsfreeze", "-u", "/stuck"])
+    job.wait_for("forked", timeout=20)
+    assert sorted(job.lines) == ["forked", "written"]
+    job.signal("KILL")
+    job.end()

@@ -34,7 +34,7 @@ void read_outcome(ByteView bytes) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   if (size == 0) return 0;
   const ByteView bytes(reinterpret_cast<const std::byte*>(data) + 1, size - 1);
-  switch (data[0] % 10) {
+  switch (data[0] % 11) {
     case 0:
       if (const auto m = Hello::decode(bytes)) require(std::ranges::equal(m->encode(), bytes));
       break;
@@ -64,6 +64,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       break;
     case 9:
       read_record<Commit>(bytes);
+      break;
+    case 10:
+      if (const auto m = ThreadsMessage::decode(bytes)) {
+        require(std::ranges::equal(m->encode(), bytes));
+      }
       break;
   }
   return 0;
