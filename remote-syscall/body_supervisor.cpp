@@ -29,6 +29,7 @@ Status BodySupervisor::run() {
 
 Status BodySupervisor::freeze() {
   constexpr std::chrono::seconds kPatience{10};
+  for (ThreadSupervisor& thread : threads_) DROVER_CHECK(thread.go_no_further());
   while (awaits_home() && !ended()) {
     DROVER_TRY(const Frame frame, channel_->receive_within(kPatience));
     DROVER_CHECK(on_frame(frame));

@@ -284,13 +284,21 @@ Status ThreadSupervisor::on_stop(const Stop& stop) {
   return thread_->thread.resume();
 }
 
+// Signals that its new mask lets through may be on their way to where it goes, for home tells of
+// none any more: they come before the call returns that has changed the mask.
+Status ThreadSupervisor::go_no_further() {
+  if (!awaits_mask_ || frozen_ || ended_) return {};
+  told_to_stop_ = true;
+  return thread_->thread.interrupt();
+}
+
 Status ThreadSupervisor::freeze() {
   while (leaving_ && !ended_) {
     DROVER_TRY(const Stop stop, thread_->thread.wait_for_stop());
     DROVER_CHECK(on_stop(stop));
   }
   if (frozen_ || ended_) return {};
-  DROVER_CHECK(thread_->thread.interrupt());
+  if (!std::exchange(told_to_stop_, false)) DROVER_CHECK(thread_->thread.interrupt());
   DROVER_CHECK(wait_frozen());
   if (ended_) return {};
   DROVER_CHECK(leave_restart_block());

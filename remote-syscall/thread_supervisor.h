@@ -27,6 +27,8 @@ class ThreadSupervisor {
 
   /// Lets it run, or go on.
   Status run();
+  /// It is about to be frozen: if it waits for home's leave to go on, it gets no further than that.
+  Status go_no_further();
   /// Stops it where its state can be taken. It may not be waiting for home.
   Status freeze();
   /// An answer from home is due, which comes even if home has told us to leave.
@@ -115,6 +117,7 @@ class ThreadSupervisor {
   bool exiting_ = false;
   bool leaving_ = false;  // the thread alone is ending, and home knows
   bool awaits_mask_ = false;
+  bool told_to_stop_ = false;
   bool sleeps_at_home_ = false;     // an interrupted sleep whose rest waits in P
   std::uint32_t signals_seen_ = 0;  // told by home over this channel
   // What a call gives that a signal meets before home executes it: a new one begins after it.
