@@ -11,6 +11,7 @@
 #include "common/process/interrupted_sleep.h"
 #include "common/process/short_transfer.h"
 #include "common/process/timed_wait.h"
+#include "migrate/jobs_process.h"
 #include "remote-syscall/home_thread.h"
 
 namespace drover {
@@ -25,11 +26,17 @@ bool shares_our_clocks(pid_t pid) {
          its.st_ino == ours.st_ino && its.st_dev == ours.st_dev;
 }
 
+/// One that has ended, but of which there is still a trace, cannot be seized: EPERM.
+bool is_ending(pid_t tid) {
+  const auto status = read_process(tid);
+  return !status || status->state == 'Z' || status->state == 'X';
+}
+
 }  // namespace
 
 Result<bool> LeavingThread::seize() {
   auto thread = TracedThread::seize(tid_, PTRACE_O_TRACESYSGOOD);
-  if (!thread && thread.error().code == ESRCH) return false;
+  if (!thread && (thread.error().code == ESRCH || is_ending(tid_))) return false;
   DROVER_TRY(thread_, std::move(thread));
   seized_ = true;
   DROVER_CHECK(thread_.interrupt());
