@@ -10,13 +10,11 @@ import re
 import shutil
 import statistics
 import subprocess
-import time
 from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
 
-from lab import ROOT
 from numbered_job import ASK_AGAIN, PROGRAMS, NumberedJob
 
 SOURCES = Path(__file__).parent / "programs"
@@ -163,9 +161,10 @@ def test_stress_ng_finds_nothing(lab, which):
     """Its workers count in memory that all share; here each has its own (nothing_shared.c)."""
     made = lab(3)
     freezes, refused, moves = Freezes(), Counter(), 0
-    job = made.popen("n1", ["sh", "-c", 'echo $$; exec mosrun "$@"', "sh", "nice", "-n",
-                            "19", "env", f"LD_PRELOAD={PROGRAMS}/nothing_shared.so", "stress-ng", "--temp-path",
-                            "/tmp", "-t", str(SECONDS), *SETS[which]], user=1000)
+    # At the end of the queue for a CPU: what moves them is to have its turn.
+    command = ["nice", "-n", "19", "env", f"LD_PRELOAD={PROGRAMS}/nothing_shared.so", "stress-ng",
+               "--temp-path", "/tmp", "-t", str(SECONDS), *SETS[which]]
+    job = made.popen("n1", ["sh", "-c", 'echo $$; exec mosrun "$@"', "sh", *command], user=1000)
     pid = int(job.stdout.readline())
     for number in range(10 ** 9):
         if job.poll() is not None:
