@@ -9,9 +9,9 @@
 
 #include "common/process/continued_call.h"
 #include "common/process/interrupted_sleep.h"
-#include "common/process/memory_map.h"
 #include "common/process/short_transfer.h"
 #include "common/process/timed_wait.h"
+#include "migrate/jobs_process.h"
 #include "remote-syscall/home_thread.h"
 
 namespace drover {
@@ -26,12 +26,10 @@ bool shares_our_clocks(pid_t pid) {
          its.st_ino == ours.st_ino && its.st_dev == ours.st_dev;
 }
 
-/// The kernel refuses to trace such a thread.
+/// One that has ended, but of which there is still a trace, cannot be seized: EPERM.
 bool is_ending(pid_t tid) {
-  const auto stat = read_proc_file("/proc/" + std::to_string(tid) + "/stat");
-  const auto at = stat ? stat->rfind(')') : std::string::npos;
-  return at == std::string::npos || stat->compare(at, 3, ") Z") == 0 ||
-         stat->compare(at, 3, ") X") == 0;
+  const auto status = read_process(tid);
+  return !status || status->state == 'Z' || status->state == 'X';
 }
 
 }  // namespace

@@ -26,6 +26,7 @@ constexpr milliseconds kDelivery{20};
 // A call that goes on comes at once, unless a signal is handled before it.
 constexpr milliseconds kContinuedCallPatience{1000};
 constexpr milliseconds kMostStarved{500};
+constexpr milliseconds kHandlersApart{20};
 /// No more of the signals that a change of the mask unblocks are waited for.
 constexpr int kMostTakenAtOnce = 1000;
 constexpr std::uint64_t kSigDfl = 0;
@@ -435,7 +436,8 @@ Status HomeThread::on_mask(const MaskMessage& message) {
 // signals come faster than they travel. At home they may not.
 void HomeThread::notice_starvation() {
   const auto now = Clock::now();
-  if (taken_ == 0) {
+  const bool at_once = now - std::exchange(unblocked_at_, now) < kHandlersApart;
+  if (taken_ == 0 || !at_once) {
     starves_since_.reset();
   } else if (!starves_since_) {
     starves_since_ = now;

@@ -131,6 +131,7 @@ class HomeThread {
   SignalMask taken_ = 0;            // of these: those that are not pending a second time
   std::uint32_t signals_told_ = 0;  // over this channel
   std::optional<std::chrono::steady_clock::time_point> starves_since_;
+  std::chrono::steady_clock::time_point unblocked_at_;
   bool signal_told_ = false;  // during the call under way
   bool goes_on_ = false;      // the body is about to go on with a disturbed call
   std::chrono::steady_clock::time_point rest_at_;

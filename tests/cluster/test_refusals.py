@@ -79,6 +79,20 @@ def test_a_thread_that_is_started_during_the_move_is_not_left_behind(fault_lab, 
     goes_on(job)
 
 
+def test_memory_that_is_shared_for_writing_is_named(fault_lab):
+    """Not told as a moment that passes: nobody is to try again for ever."""
+    fault_lab.prepare({})
+    program = "import mmap, os, sys; m = mmap.mmap(-1, 4096); print(os.getpid(), flush=True); input()"
+    job = fault_lab.lab.popen("n1", ["mosrun", "/usr/bin/python3", "-c", program],
+                              stdin=subprocess.PIPE)
+    pid = int(job.stdout.readline())
+    done = fault_lab.lab.exec("n1", ["mosmigrate", pid, "n2"], check=False)
+    words = rf"mosmigrate: {pid}: cannot move to n2: it has shared writable memory \(/dev/zero at .*\)\n"
+    assert re.fullmatch(words, done.stderr), done.stderr
+    job.communicate("end\n", timeout=10)
+    assert job.returncode == 0
+
+
 @pytest.mark.unsanitized
 @pytest.mark.parametrize("hour", [3600, -3600])
 def test_a_node_whose_wall_clock_is_an_hour_off_is_refused(fault_lab, hour):
