@@ -181,7 +181,8 @@ struct HopOrder {
 
 inline constexpr std::size_t kMaxAreas = 1 << 20;
 inline constexpr std::size_t kMaxContents = 1 << 16;
-inline constexpr std::size_t kMaxThreads = 1 << 12;
+/// Each costs a millisecond or more of the time for which all stand still.
+inline constexpr std::size_t kMaxThreads = 1 << 9;
 /// For so many threads more than it has a process that leaves gets room at home.
 inline constexpr std::size_t kSpareThreads = 32;
 /// The kernel makes a handful of them.

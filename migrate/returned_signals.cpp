@@ -37,8 +37,8 @@ Status ReturnedSignals::send(Injection& injection, const std::vector<siginfo_t>&
   if ((kinds_ & kStopSignals) != 0) kinds_ |= signal_bit(SIGCONT);
   DROVER_TRY(waiting_, take_out(injection));
   all.insert(all.end(), waiting_.begin(), waiting_.end());
-  std::ranges::stable_partition(
-      all, [](const Sent& signal) { return signal.info.si_signo >= kFirstRealtime; });
+  std::stable_partition(all.begin(), all.end(),
+                        [](const Sent& signal) { return signal.info.si_signo >= kFirstRealtime; });
   for (const Sent& signal : all) {
     Status sent = send_one(injection, signal);
     if (sent) {

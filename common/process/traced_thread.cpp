@@ -125,7 +125,7 @@ Result<std::optional<Stop>> TracedThread::poll_until(std::chrono::steady_clock::
   }
   const ChildSignalBlocked blocked;
   for (bool taken = false;;) {
-    const Result<std::optional<Stop>> stop = poll();
+    Result<std::optional<Stop>> stop = poll();
     if (!stop || *stop || std::chrono::steady_clock::now() >= deadline) {
       if (taken) raise(SIGCHLD);
       return stop;
