@@ -145,7 +145,9 @@ Status HomeThread::start(bool goes_on) {
   signal_told_ = false;
   goes_on_ = false;
   call_.changes_descriptors = HomeFiles::is_changed_by(call_.request);
+  call_.holds_position = HomeFiles::holds_position(call_.request);
   if (call_.changes_descriptors) ++process_->changing_descriptors;
+  if (call_.holds_position) ++process_->holding_positions;
   process_->files.before_in_p(call_.request);
   DROVER_CHECK(goes_on ? thread_->start_again(call_.request) : thread_->start(call_.request));
   // Short calls end at once: let P run, if it is on this CPU, before going to sleep.
@@ -159,6 +161,7 @@ Status HomeThread::start(bool goes_on) {
 // P waits for signals meanwhile: one that comes is told after the call.
 Result<bool> HomeThread::executed_by_us() {
   if (process_->changing_descriptors > 0) return false;
+  if (process_->holding_positions > 0 && HomeFiles::holds_position(call_.request)) return false;
   const std::uint32_t told = signals_told_;
   DROVER_CHECK(look());
   if (over() || told != signals_told_ || process_->event) return false;
@@ -301,11 +304,16 @@ Status HomeThread::send_reply(CallEnd end, CallReply& reply) {
   WireWriter head;
   OutcomeHead{tid(), call_.sequence, end}.encode(head);
   reply.encode_head(head);
-  call_.active = false;
-  if (std::exchange(call_.changes_descriptors, false)) --process_->changing_descriptors;
+  call_is_over();
   rest_at_ = Clock::now() + (goes_on_ ? kContinuedCallPatience : kDeafPatience);
   return process_->channel->send(static_cast<std::uint16_t>(FrameType::kReply), head.data(),
                                  reply.data);
+}
+
+void HomeThread::call_is_over() {
+  call_.active = false;
+  if (std::exchange(call_.changes_descriptors, false)) --process_->changing_descriptors;
+  if (std::exchange(call_.holds_position, false)) --process_->holding_positions;
 }
 
 Status HomeThread::tell_signal(const siginfo_t& info) {
@@ -495,7 +503,7 @@ Status HomeThread::exit() {
 }
 
 void HomeThread::begin_anew() {
-  if (call_.changes_descriptors) --process_->changing_descriptors;
+  call_is_over();
   call_ = {};
   signals_told_ = 0;
 }

@@ -49,6 +49,7 @@ struct HomeProcess {
   bool recalling = false;
   bool ending = false;             ///< it is about to be waited for
   int changing_descriptors = 0;    ///< so many threads are in calls that do
+  int holding_positions = 0;       ///< of files: the same
   HollowThread* made = nullptr;    ///< a new one, not yet taken up
   std::optional<HomeEvent> event;  ///< not yet taken
 };
@@ -98,6 +99,7 @@ class HomeThread {
     CallRequest request;
     bool disturbed = false;  // by something that the program is not to see
     bool changes_descriptors = false;
+    bool holds_position = false;
   };
 
   void frame_came();
@@ -114,6 +116,7 @@ class HomeThread {
   Status disturbed(std::int64_t came_to);
   Status reply(CallEnd end, std::int64_t result, std::optional<std::int64_t> came_to = {});
   Status send_reply(CallEnd end, CallReply& reply);
+  void call_is_over();
   Status start(bool goes_on);
   Status make_thread();
   std::optional<Scratch> free_scratch() const;

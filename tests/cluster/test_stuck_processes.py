@@ -6,11 +6,13 @@ It writes to a file system that is frozen (fsfreeze(8)), a wait that no signal i
 import os
 import re
 import subprocess
+import threading
 import time
 
 import pytest
 
 from lab import wait_until
+from numbered_job import PROGRAMS
 
 # Says its pid, writes the line that it is told to the frozen file system, and ends after one more.
 JOB = 'echo $$; read line; echo "$line" >/stuck/file; echo done; read line'
@@ -92,3 +94,59 @@ def test_a_process_away_that_does_not_stop_at_home_stays_away(stuck):
     goes_on(stuck, job)
     stuck.exec("n1", ["mosmigrate", pid, "home"])
     ends_well(job)
+
+
+class Threads:
+    """programs/stuck as a job, away on n2: what its threads say."""
+
+    def __init__(self, lab):
+        self.lab = lab
+        self.job = lab.popen("n1", ["mosrun", PROGRAMS / "stuck", "/stuck/file"])
+        self.pid = int(self.job.stdout.readline().split()[1])
+        self.said = []
+        threading.Thread(target=self._read, daemon=True).start()
+        lab.exec("n1", ["mosmigrate", self.pid, "n2"])
+
+    def _read(self):
+        for line in self.job.stdout:
+            self.said.append(line.rstrip())
+
+    def signal(self, name):
+        self.lab.exec("n1", ["kill", f"-{name}", self.pid])
+
+    def await_line(self, line, timeout=10):
+        wait_until(lambda: line in self.said or self.job.poll() is not None, timeout=timeout,
+                   what=f"it says {line!r}")
+        assert line in self.said, f"it ended: {self.job.returncode}, {self.job.stderr.read()}"
+
+    def await_one_in_disk_sleep(self):
+        states = ["sh", "-c", f"cat /proc/{self.pid}/task/*/stat"]
+        wait_until(lambda: " D " in self.lab.out("n1", states), what="a thread hangs in its write")
+
+    def go_on(self, seconds):
+        """The threads that do not hang go on all the time."""
+        for _ in range(seconds):
+            before = self.said.count("tick")
+            time.sleep(1)
+            assert self.said.count("tick") > before + 3, self.said
+
+    def end(self):
+        self.lab.exec("n1", ["mosmigrate", self.pid, "home"])
+        self.signal("KILL")
+        self.job.wait(timeout=10)
+
+
+def test_a_thread_that_holds_the_position_of_a_file_holds_only_who_asks_for_it(stuck):
+    threads = Threads(stuck)
+    threads.signal("USR1")
+    threads.await_line("at 5")
+    stuck.exec("n1", ["fsfreeze", "-f", "/stuck"])
+    threads.signal("USR2")
+    threads.await_one_in_disk_sleep()
+    threads.signal("USR1")
+    threads.go_on(seconds=3)
+    assert threads.said[-1] == "tick" and "at 6" not in threads.said
+    stuck.exec("n1", ["fsfreeze", "-u", "/stuck"])
+    threads.await_line("at 6")
+    assert "written" in threads.said
+    threads.end()
