@@ -185,6 +185,8 @@ Result<bool> HomeThread::executed_by_us() {
 Status HomeThread::look() {
   if (over()) return {};
   DROVER_CHECK(thread_->look());
+  // First: a call that the stop cut short is begun again, and finds the signals.
+  if (thread_->state() != HollowThread::State::kCalling) DROVER_CHECK(queue_given_back());
   while (!over()) {
     const auto signal = thread_->take_signal();
     if (!signal) break;
@@ -381,11 +383,25 @@ Status HomeThread::take_back(const siginfo_t& info) {
     untold_.push_back(info);
     return {};
   }
+  given_back_.push_back(info);
   call_.disturbed = true;
-  DROVER_CHECK(thread_->stop());
-  if (thread_->state() == HollowThread::State::kStopped) DROVER_CHECK(queue(info));
-  // Only now: a call that the stop cut short is begun again, and finds the signal.
+  DROVER_CHECK(thread_->begin_to_stop());
   return look();
+}
+
+// Only when it is in no call, or one that is stopped: one that waits for a disk, say, is not waited
+// for. In a recall they go with the image.
+Status HomeThread::queue_given_back() {
+  if (given_back_.empty()) return {};
+  const std::vector<siginfo_t> infos = std::exchange(given_back_, {});
+  if (process_->recalling) {
+    untold_.insert(untold_.end(), infos.begin(), infos.end());
+    return {};
+  }
+  DROVER_CHECK(thread_->stop());
+  if (thread_->state() != HollowThread::State::kStopped) return {};
+  for (const siginfo_t& info : infos) DROVER_CHECK(queue(info));
+  return {};
 }
 
 // A process may send any signal with any siginfo to itself, a thread to itself: rt_sigqueueinfo(2).

@@ -110,6 +110,7 @@ class HomeThread {
   void notice_starvation();
   Status tell_pending(SignalMask mask);
   Status take_pending(SignalMask mask);
+  Status queue_given_back();
   Status queue(const siginfo_t& info);
   Status settle_call(std::int64_t result);
   bool is_disturbed(std::int64_t result) const;
@@ -135,7 +136,8 @@ class HomeThread {
   bool goes_on_ = false;      // the body is about to go on with a disturbed call
   std::chrono::steady_clock::time_point rest_at_;
   std::vector<siginfo_t> untold_;
-  Bytes out_;  // reused: contents of a reply
+  std::vector<siginfo_t> given_back_;  // and not yet pending again
+  Bytes out_;                          // reused: contents of a reply
   std::vector<Piece> pieces_;
 };
 

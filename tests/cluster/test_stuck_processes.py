@@ -150,3 +150,28 @@ def test_a_thread_that_holds_the_position_of_a_file_holds_only_who_asks_for_it(s
     threads.await_line("at 6")
     assert "written" in threads.said
     threads.end()
+
+
+def test_a_signal_that_comes_back_waits_for_the_leading_thread_to_come_out_of_its_write(stuck):
+    threads = Threads(stuck)
+    stuck.exec("n1", ["fsfreeze", "-f", "/stuck"])
+    threads.signal("HUP")
+    threads.await_one_in_disk_sleep()
+    # The thread that handles them blocks them all the time: it can take only some, when told.
+    count = 300
+    stuck.exec("n1", ["/usr/bin/python3", "-c", "import os, signal, time\n"
+                      f"for _ in range({count}):\n"
+                      f"    os.kill({threads.pid}, signal.SIGRTMIN)\n"
+                      "    time.sleep(0.002)"])
+    threads.go_on(seconds=7)
+    stuck.exec("n1", ["fsfreeze", "-u", "/stuck"])
+    threads.await_line("written")
+
+    def all_handled():
+        threads.signal("USR1")
+        time.sleep(0.2)
+        return f"got {count}" in threads.said
+    wait_until(all_handled, what="all signals are handled")
+    time.sleep(0.5)
+    assert all_handled() and threads.said[-1] in ("tick", f"got {count}")
+    threads.end()
