@@ -138,7 +138,7 @@ Result<Registers> LeavingThread::rest_of_wait(const Registers& registers) {
   timespec now{};
   clock_gettime(CLOCK_MONOTONIC, &now);
   DROVER_TRY(Injection injection, Injection::returning(thread_, *memory_));
-  DROVER_TRY(const Registers rest, continue_timed_wait(registers, {},
+  DROVER_TRY(const Registers rest, continue_timed_wait(tid_, registers, {},
                                                        std::chrono::seconds(now.tv_sec) +
                                                            std::chrono::nanoseconds(now.tv_nsec),
                                                        *memory_, injection));
@@ -149,7 +149,7 @@ Result<Registers> LeavingThread::rest_of_wait(const Registers& registers) {
 Status LeavingThread::continue_write(const Registers& registers) {
   if (!transfers_wait(pid_, static_cast<int>(registers.rdi))) return {};
   DROVER_TRY(Injection injection, Injection::returning(thread_, *memory_));
-  DROVER_TRY(const Registers rest, continue_short_transfer(registers, *memory_, injection));
+  DROVER_TRY(const Registers rest, continue_short_transfer(tid_, registers, *memory_, injection));
   DROVER_CHECK(injection.end());
   return thread_.set_registers(rest);
 }
@@ -164,7 +164,7 @@ Result<bool> LeavingThread::continue_sleep(const Registers& registers) {
   const auto until = bounded(now) + bounded(left);
   DROVER_TRY(Injection injection, Injection::returning(thread_, *memory_));
   DROVER_TRY(const Registers rest,
-             drover::continue_sleep(registers, *sleep, until, *memory_, injection));
+             drover::continue_sleep(tid_, registers, *sleep, until, *memory_, injection));
   DROVER_CHECK(injection.end());
   DROVER_CHECK(thread_.set_registers(rest));
   return true;
