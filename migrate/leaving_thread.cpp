@@ -36,8 +36,8 @@ Result<bool> LeavingThread::seize() {
   return true;
 }
 
-Result<bool> LeavingThread::freeze() {
-  for (std::optional<Stop> met;;) {
+Result<bool> LeavingThread::freeze(std::optional<Stop> met) {
+  for (;;) {
     auto stopped = met ? Result<Stop>(*met) : thread_.wait_for_stop();
     met.reset();
     stops_ = stopped.ok();
@@ -86,14 +86,18 @@ Result<bool> LeavingThread::hold() {
   return frozen_;
 }
 
-Status LeavingThread::let_go() {
+Result<bool> LeavingThread::let_go() {
   if (seized_ && stops_ && !frozen_) {
+    DROVER_TRY(const std::optional<Stop> stop, thread_.poll());
+    if (!stop) return false;
     // The stop that it was asked for may come upon a call that shows it.
-    const Result<bool> there = freeze();
-    if (there && !*there) return {};
+    const Result<bool> there = freeze(stop);
+    if (there && !*there) return true;
   }
   DROVER_TRY(const bool held, hold());
-  return held ? thread_.detach_in_call() : Status{};
+  seized_ = false;
+  if (held) DROVER_CHECK(thread_.detach_in_call());
+  return true;
 }
 
 // A call that our stop has interrupted must not show it: the kernel restarts most by itself,

@@ -96,6 +96,32 @@ def test_a_process_away_that_does_not_stop_at_home_stays_away(stuck):
     ends_well(job)
 
 
+def test_the_threads_that_do_stop_go_on_while_those_that_do_not_are_waited_for(lab):
+    made = lab(2)
+    job = made.popen("n1", ["mosrun", PROGRAMS / "vforks", "4"])
+    pid = int(job.stdout.readline().split()[1])
+    wait_until(lambda: len(made.out("n1", ["ps", "-o", "pid=", "--ppid", pid]).split()) == 4,
+               what="four children of vfork")
+    longest = {"early": 0.0, "late": 0.0}
+
+    def time_ticks():
+        last = dict.fromkeys(longest, time.monotonic())
+        for line in job.stdout:
+            name, now = line.split()[1], time.monotonic()
+            longest[name] = max(longest[name], now - last[name])
+            last[name] = now
+    ticks = threading.Thread(target=time_ticks, daemon=True)
+    ticks.start()
+    done = made.exec("n1", ["mosmigrate", pid, "n2"], check=False)
+    assert done.returncode == 1 and "does not stop" in done.stderr
+    time.sleep(0.5)
+    # They stand while the first one is waited for, not for each of the others.
+    assert longest["early"] < 7 and longest["late"] < 7, longest
+    made.exec("n1", ["pkill", "-USR1", "-P", pid])
+    assert job.wait(timeout=10) == 0
+    ticks.join(timeout=10)
+
+
 class Threads:
     """programs/stuck as a job, away on n2: what its threads say."""
 
