@@ -43,8 +43,8 @@ Result<bool> LeavingThread::seize() {
   return true;
 }
 
-Result<bool> LeavingThread::freeze() {
-  for (std::optional<Stop> met;;) {
+Result<bool> LeavingThread::freeze(std::optional<Stop> met) {
+  for (;;) {
     auto stopped = met ? Result<Stop>(*met) : thread_.wait_for_stop();
     met.reset();
     stops_ = stopped.ok();
@@ -93,14 +93,18 @@ Result<bool> LeavingThread::hold() {
   return frozen_;
 }
 
-Status LeavingThread::let_go() {
+Result<bool> LeavingThread::let_go() {
   if (seized_ && stops_ && !frozen_) {
+    DROVER_TRY(const std::optional<Stop> stop, thread_.poll());
+    if (!stop) return false;
     // The stop that it was asked for may come upon a call that shows it.
-    const Result<bool> there = freeze();
-    if (there && !*there) return {};
+    const Result<bool> there = freeze(stop);
+    if (there && !*there) return true;
   }
   DROVER_TRY(const bool held, hold());
-  return held ? thread_.detach_in_call() : Status{};
+  seized_ = false;
+  if (held) DROVER_CHECK(thread_.detach_in_call());
+  return true;
 }
 
 // A call that our stop has interrupted must not show it: the kernel restarts most by itself,
@@ -145,7 +149,7 @@ Result<Registers> LeavingThread::rest_of_wait(const Registers& registers) {
   timespec now{};
   clock_gettime(CLOCK_MONOTONIC, &now);
   DROVER_TRY(Injection injection, Injection::returning(thread_, *memory_));
-  DROVER_TRY(const Registers rest, continue_timed_wait(registers, {},
+  DROVER_TRY(const Registers rest, continue_timed_wait(tid_, registers, {},
                                                        std::chrono::seconds(now.tv_sec) +
                                                            std::chrono::nanoseconds(now.tv_nsec),
                                                        *memory_, injection));
@@ -156,7 +160,7 @@ Result<Registers> LeavingThread::rest_of_wait(const Registers& registers) {
 Status LeavingThread::continue_write(const Registers& registers) {
   if (!transfers_wait(pid_, static_cast<int>(registers.rdi))) return {};
   DROVER_TRY(Injection injection, Injection::returning(thread_, *memory_));
-  DROVER_TRY(const Registers rest, continue_short_transfer(registers, *memory_, injection));
+  DROVER_TRY(const Registers rest, continue_short_transfer(tid_, registers, *memory_, injection));
   DROVER_CHECK(injection.end());
   return thread_.set_registers(rest);
 }
@@ -171,7 +175,7 @@ Result<bool> LeavingThread::continue_sleep(const Registers& registers) {
   const auto until = bounded(now) + bounded(left);
   DROVER_TRY(Injection injection, Injection::returning(thread_, *memory_));
   DROVER_TRY(const Registers rest,
-             drover::continue_sleep(registers, *sleep, until, *memory_, injection));
+             drover::continue_sleep(tid_, registers, *sleep, until, *memory_, injection));
   DROVER_CHECK(injection.end());
   DROVER_CHECK(thread_.set_registers(rest));
   return true;

@@ -20,15 +20,17 @@ class LeavingThread {
   Result<bool> seize();
   /// Waits until it is stopped where its state can be taken. Signals that were on their way are
   /// taken before. False: it has ended.
-  Result<bool> freeze();
+  Result<bool> freeze() { return freeze(std::nullopt); }
   /// Whether it has not been killed since it was frozen.
   Result<bool> is_there();
   /// Whether it is stopped, by force if need be. One that does not stop is let go by our own end.
   Result<bool> hold();
-  /// Lets it go on, untraced, as if nothing had been.
-  Status let_go();
+  /// Lets it go on, untraced, as if nothing had been. False: the stop that it was asked for is
+  /// still to come; one that does not stop is let go by our own end.
+  Result<bool> let_go();
 
  private:
+  Result<bool> freeze(std::optional<Stop> met);
   Result<std::optional<Stop>> await_signal();
   Result<bool> settle_interrupted_call();
   Status continue_write(const Registers& registers);

@@ -361,11 +361,24 @@ void Outbound::undo() {
     if (outcome) outcome = leader().set_registers(state.registers);
     if (outcome) outcome = leader().set_signal_mask(state.mask);
   }
-  for (LeavingThread& thread : threads_) {
-    const Status let_go = thread.let_go();
-    if (!let_go) outcome = let_go;
-  }
+  if (const Status let_go = let_go_threads(); !let_go) outcome = let_go;
   if (!outcome) log_error("job {}: undoing a move: {}", job_, outcome.error().message());
+}
+
+// Each as soon as it has stopped: none waits for another one.
+Status Outbound::let_go_threads() {
+  constexpr timespec kPause{0, 10'000'000};
+  Status outcome;
+  for (const auto deadline = Clock::now() + kStopPatience; !threads_.empty();) {
+    for (auto thread = threads_.begin(); thread != threads_.end();) {
+      const auto let_go = thread->let_go();
+      if (!let_go) outcome = let_go.error();
+      thread = let_go && !*let_go ? std::next(thread) : threads_.erase(thread);
+    }
+    if (threads_.empty() || Clock::now() >= deadline) break;
+    nanosleep(&kPause, nullptr);
+  }
+  return outcome;
 }
 
 }  // namespace drover

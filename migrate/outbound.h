@@ -64,6 +64,7 @@ class Outbound {
   Status hollow_out();
   Status send_new_contents(const std::vector<MemoryArea>& areas);
   void undo();
+  Status let_go_threads();
   Status set_options(unsigned long options) const;
   const TracedThread& leader() const { return threads_.front().thread(); }
 

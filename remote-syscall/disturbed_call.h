@@ -11,7 +11,7 @@ namespace drover {
 /// Makes a stopped thread of the body go on with its call, which has lasted `so_far`, when it runs
 /// again: with the rest of a write, a sleep or a wait with a limit. Any other call is left as it
 /// is.
-Status continue_disturbed_call(const Body& body, const TracedThread& thread,
+Status continue_disturbed_call(const Body& body, const BodyThread& thread,
                                std::chrono::nanoseconds so_far);
 
 /// Whether a stopped thread of process `pid` is in a call that it goes on with when it runs, and of

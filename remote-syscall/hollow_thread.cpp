@@ -69,6 +69,7 @@ Status HollowThread::set_up(CallRequest& request) {
 
 Status HollowThread::stop() {
   constexpr int kMostTries = 10;
+  stopping_ = false;
   for (int i = 0; i < kMostTries; ++i) {
     if (state_ != State::kParked && state_ != State::kCalling) return {};
     DROVER_TRY(const bool in_call, interrupt());
@@ -77,6 +78,12 @@ Status HollowThread::stop() {
     if (settled) return {};
   }
   return refusal("signals of the process come and vanish");
+}
+
+Status HollowThread::begin_to_stop() {
+  if (state_ != State::kCalling) return {};
+  stopping_ = true;
+  return thread_.interrupt();
 }
 
 /// Stops it: whether in its call, by nothing but the interrupt.
@@ -125,7 +132,16 @@ Result<bool> HollowThread::signal_waits() const {
 Status HollowThread::look() {
   if (state_ == State::kGone) return {};
   DROVER_TRY(const std::optional<Stop> stop, thread_.poll());
-  return stop ? handle(*stop) : Status{};
+  if (!stop) return {};
+  DROVER_CHECK(handle(*stop));
+  const bool asked_for = std::exchange(stopping_, false);
+  if (!asked_for || stop->kind != Stop::Kind::kInterrupt) return {};
+  DROVER_TRY(bool settled, take_waiting_signal());
+  // An earlier interrupt, which came when it had stopped already, may have come instead.
+  if (settled && signals_.empty() && state_ == State::kStopped) {
+    DROVER_TRY(settled, take_waiting_signal());
+  }
+  return settled ? Status{} : begin_to_stop();
 }
 
 Status HollowThread::await_stop() {

@@ -48,6 +48,9 @@ class HollowThread {
   /// would have delivered is taken with it. An error if it does not stop (wait_for_stop): it goes
   /// on as it was.
   Status stop();
+  /// The same of one that is in a call, but does not wait for it, which may take as long as a disk
+  /// does: `look` finds it stopped.
+  Status begin_to_stop();
 
   /// Starts a forwarded call; `take_result` tells of its end.
   Status start(CallRequest& request);
@@ -101,6 +104,7 @@ class HollowThread {
   State state_ = State::kStopped;
   std::optional<std::int64_t> result_;
   std::deque<TakenSignal> signals_;
+  bool stopping_ = false;   // by begin_to_stop
   bool at_signal_ = false;  // stopped in the delivery of the last of signals_
   int wait_status_ = 0;
 };

@@ -154,6 +154,24 @@ bool HomeFiles::is_changed_by(const CallRequest& request) {
   }
 }
 
+// Those that use fdget_pos (fs/file.c).
+bool HomeFiles::holds_position(const CallRequest& request) {
+  switch (request.number) {
+    case SYS_read:
+    case SYS_readv:
+    case SYS_preadv2:  // at a position of -1
+    case SYS_write:
+    case SYS_writev:
+    case SYS_pwritev2:
+    case SYS_lseek:
+    case SYS_getdents:
+    case SYS_getdents64:
+      return true;
+    default:
+      return false;
+  }
+}
+
 void HomeFiles::before_in_p(const CallRequest& request) {
   const auto& a = request.arguments;
   switch (request.number) {

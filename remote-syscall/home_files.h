@@ -29,6 +29,9 @@ class HomeFiles {
   void forget_all() { files_.clear(); }
   /// Whether it closes or replaces any. Until such a call is over, none may be executed by us.
   static bool is_changed_by(const CallRequest& request);
+  /// Whether the kernel keeps the position of an open file from all others during the call. Until
+  /// one of P's is over, however long a disk takes, we must not make another.
+  static bool holds_position(const CallRequest& request);
 
  private:
   struct File {

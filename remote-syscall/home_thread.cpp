@@ -146,7 +146,9 @@ Status HomeThread::start(bool goes_on) {
   signal_told_ = false;
   goes_on_ = false;
   call_.changes_descriptors = HomeFiles::is_changed_by(call_.request);
+  call_.holds_position = HomeFiles::holds_position(call_.request);
   if (call_.changes_descriptors) ++process_->changing_descriptors;
+  if (call_.holds_position) ++process_->holding_positions;
   process_->files.before_in_p(call_.request);
   DROVER_CHECK(goes_on ? thread_->start_again(call_.request) : thread_->start(call_.request));
   // Short calls end at once: let P run, if it is on this CPU, before going to sleep.
@@ -160,6 +162,7 @@ Status HomeThread::start(bool goes_on) {
 // P waits for signals meanwhile: one that comes is told after the call.
 Result<bool> HomeThread::executed_by_us() {
   if (process_->changing_descriptors > 0) return false;
+  if (process_->holding_positions > 0 && HomeFiles::holds_position(call_.request)) return false;
   const std::uint32_t told = signals_told_;
   DROVER_CHECK(look());
   if (over() || told != signals_told_ || process_->event) return false;
@@ -183,6 +186,8 @@ Result<bool> HomeThread::executed_by_us() {
 Status HomeThread::look() {
   if (over()) return {};
   DROVER_CHECK(thread_->look());
+  // First: a call that the stop cut short is begun again, and finds the signals.
+  if (thread_->state() != HollowThread::State::kCalling) DROVER_CHECK(queue_given_back());
   while (!over()) {
     const auto signal = thread_->take_signal();
     if (!signal) break;
@@ -302,11 +307,16 @@ Status HomeThread::send_reply(CallEnd end, CallReply& reply) {
   WireWriter head;
   OutcomeHead{tid(), call_.sequence, end}.encode(head);
   reply.encode_head(head);
-  call_.active = false;
-  if (std::exchange(call_.changes_descriptors, false)) --process_->changing_descriptors;
+  call_is_over();
   rest_at_ = Clock::now() + (goes_on_ ? kContinuedCallPatience : kDeafPatience);
   return process_->channel->send(static_cast<std::uint16_t>(FrameType::kReply), head.data(),
                                  reply.data);
+}
+
+void HomeThread::call_is_over() {
+  call_.active = false;
+  if (std::exchange(call_.changes_descriptors, false)) --process_->changing_descriptors;
+  if (std::exchange(call_.holds_position, false)) --process_->holding_positions;
 }
 
 Status HomeThread::tell_signal(const siginfo_t& info) {
@@ -374,11 +384,25 @@ Status HomeThread::take_back(const siginfo_t& info) {
     untold_.push_back(info);
     return {};
   }
+  given_back_.push_back(info);
   call_.disturbed = true;
-  DROVER_CHECK(thread_->stop());
-  if (thread_->state() == HollowThread::State::kStopped) DROVER_CHECK(queue(info));
-  // Only now: a call that the stop cut short is begun again, and finds the signal.
+  DROVER_CHECK(thread_->begin_to_stop());
   return look();
+}
+
+// Only when it is in no call, or one that is stopped: one that waits for a disk, say, is not waited
+// for. In a recall they go with the image.
+Status HomeThread::queue_given_back() {
+  if (given_back_.empty()) return {};
+  const std::vector<siginfo_t> infos = std::exchange(given_back_, {});
+  if (process_->recalling) {
+    untold_.insert(untold_.end(), infos.begin(), infos.end());
+    return {};
+  }
+  DROVER_CHECK(thread_->stop());
+  if (thread_->state() != HollowThread::State::kStopped) return {};
+  for (const siginfo_t& info : infos) DROVER_CHECK(queue(info));
+  return {};
 }
 
 // A process may send any signal with any siginfo to itself, a thread to itself: rt_sigqueueinfo(2).
@@ -498,7 +522,7 @@ Status HomeThread::exit() {
 }
 
 void HomeThread::begin_anew() {
-  if (call_.changes_descriptors) --process_->changing_descriptors;
+  call_is_over();
   call_ = {};
   signals_told_ = 0;
 }

@@ -49,6 +49,7 @@ struct HomeProcess {
   bool recalling = false;
   bool ending = false;             ///< it is about to be waited for
   int changing_descriptors = 0;    ///< so many threads are in calls that do
+  int holding_positions = 0;       ///< of files: the same
   HollowThread* made = nullptr;    ///< a new one, not yet taken up
   std::optional<HomeEvent> event;  ///< not yet taken
 };
@@ -101,6 +102,7 @@ class HomeThread {
     CallRequest request;
     bool disturbed = false;  // by something that the program is not to see
     bool changes_descriptors = false;
+    bool holds_position = false;
   };
 
   void frame_came();
@@ -111,12 +113,14 @@ class HomeThread {
   void notice_starvation();
   Status tell_pending(SignalMask mask);
   Status take_pending(SignalMask mask);
+  Status queue_given_back();
   Status queue(const siginfo_t& info);
   Status settle_call(std::int64_t result);
   bool is_disturbed(std::int64_t result) const;
   Status disturbed(std::int64_t came_to);
   Status reply(CallEnd end, std::int64_t result, std::optional<std::int64_t> came_to = {});
   Status send_reply(CallEnd end, CallReply& reply);
+  void call_is_over();
   Status start(bool goes_on);
   Status make_thread();
   std::optional<Scratch> free_scratch() const;
@@ -136,7 +140,8 @@ class HomeThread {
   bool goes_on_ = false;      // the body is about to go on with a disturbed call
   std::chrono::steady_clock::time_point rest_at_;
   std::vector<siginfo_t> untold_;
-  Bytes out_;  // reused: contents of a reply
+  std::vector<siginfo_t> given_back_;  // and not yet pending again
+  Bytes out_;                          // reused: contents of a reply
   std::vector<Piece> pieces_;
 };
 

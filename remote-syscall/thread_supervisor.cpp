@@ -252,8 +252,7 @@ Status ThreadSupervisor::hold(std::int64_t result) {
   if (ended_) return {};
   // Without help it is made again, longer than it would have been, or shows as a short write: no
   // reason to lose the process.
-  const Status continued =
-      continue_disturbed_call(*body_, thread_->thread, Clock::now() - call_.sent);
+  const Status continued = continue_disturbed_call(*body_, *thread_, Clock::now() - call_.sent);
   if (!continued) log_warn("a disturbed call: {}", continued.error().message());
   return {};
 }
@@ -321,7 +320,7 @@ Status ThreadSupervisor::leave_restart_block() {
     r.rax = static_cast<std::uint64_t>(kErestartnohand);
     DROVER_CHECK(thread_->thread.set_registers(r));
   }
-  DROVER_CHECK(continue_disturbed_call(*body_, thread_->thread, Clock::now() - call_.sent));
+  DROVER_CHECK(continue_disturbed_call(*body_, *thread_, Clock::now() - call_.sent));
   DROVER_TRY(r, thread_->thread.registers());
   in_call_with(static_cast<std::int64_t>(r.rax));
   return {};

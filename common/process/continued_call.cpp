@@ -70,15 +70,16 @@ Result<ForeignAddress> make_mapping(const ForeignMemory& memory, Injection& inje
 /// The page in this mapping for a call: that of one of the same thread with the same stack pointer,
 /// which is surely over; or one of nobody's until the thread has all that it may have, then the one
 /// that it has used the longest time ago.
-std::optional<std::size_t> choose_page(const Head& head, const Registers& registers) {
+std::optional<std::size_t> choose_page(const Head& head, std::uint64_t thread,
+                                       std::uint64_t stack) {
   std::optional<std::size_t> oldest, unused;
   std::size_t own = 0;
   for (std::size_t i = 0; i < kCallPages; ++i) {
     const Use& use = head.pages[i];
     if (use.sequence == 0) {
       if (!unused) unused = i;
-    } else if (use.thread == registers.fs_base) {
-      if (use.stack == registers.rsp) return i;
+    } else if (use.thread == thread) {
+      if (use.stack == stack) return i;
       ++own;
       if (!oldest || use.sequence < head.pages[*oldest].sequence) oldest = i;
     }
@@ -88,8 +89,9 @@ std::optional<std::size_t> choose_page(const Head& head, const Registers& regist
 
 }  // namespace
 
-Result<ContinuationPage> continuation_page(const Registers& registers, const ForeignMemory& memory,
-                                           Injection& injection) {
+Result<ContinuationPage> continuation_page(pid_t tid, const Registers& registers,
+                                           const ForeignMemory& memory, Injection& injection) {
+  const auto thread = static_cast<std::uint64_t>(tid);
   DROVER_TRY(std::vector<ForeignAddress> mappings, find_mappings(memory));
   const ForeignAddress at(registers.rip);
   for (const ForeignAddress mapping : mappings) {
@@ -101,9 +103,9 @@ Result<ContinuationPage> continuation_page(const Registers& registers, const For
       mappings.push_back(made);
     }
     DROVER_TRY(Head head, memory.read_record<Head>(mappings[i]));
-    const auto page = choose_page(head, registers);
+    const auto page = choose_page(head, thread, registers.rsp);
     if (!page) continue;
-    head.pages[*page] = {registers.fs_base, registers.rsp, ++head.used};
+    head.pages[*page] = {thread, registers.rsp, ++head.used};
     DROVER_CHECK(memory.write_record(mappings[i], head));
     return ContinuationPage{mappings[i] + (1 + *page) * kPageSize, false};
   }

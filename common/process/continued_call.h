@@ -29,10 +29,10 @@ struct ContinuationPage {
 /// The page for a call that a thread with these registers is in. Makes a mapping if there is none
 /// with room. A call that is still being continued is one that a signal handler runs in, further
 /// down the stack: so a page is used again at once for a call with the same stack pointer, and
-/// otherwise only when the thread has had 32 of them. Threads are told apart by what they have as
-/// the base of their thread-local storage.
-Result<ContinuationPage> continuation_page(const Registers& registers, const ForeignMemory& memory,
-                                           Injection& injection);
+/// otherwise only when the thread has had 32 of them. `tid` is what the thread has at home,
+/// wherever it is: it tells threads apart.
+Result<ContinuationPage> continuation_page(pid_t tid, const Registers& registers,
+                                           const ForeignMemory& memory, Injection& injection);
 
 /// The registers of a thread that goes on with the call of that page, which is `number`. It is in
 /// that call already: a signal that comes first gives EINTR to the code in the page.

@@ -87,10 +87,10 @@ std::optional<Sleep> interrupted_sleep(const Registers& r) {
   return Sleep{*clock, ForeignAddress(r.rdx), ForeignAddress(r.r10)};
 }
 
-Result<Registers> continue_sleep(const Registers& r, const Sleep& sleep,
+Result<Registers> continue_sleep(pid_t tid, const Registers& r, const Sleep& sleep,
                                  std::chrono::nanoseconds until, const ForeignMemory& memory,
                                  Injection& injection) {
-  DROVER_TRY(const ContinuationPage page, continuation_page(r, memory, injection));
+  DROVER_TRY(const ContinuationPage page, continuation_page(tid, r, memory, injection));
   const auto seconds = std::chrono::floor<std::chrono::seconds>(until);
   const timespec point{seconds.count(), (until - seconds).count()};
   DROVER_CHECK(memory.write(page.code(), std::as_bytes(std::span(kCode))));

@@ -26,8 +26,9 @@ struct Sleep {
 std::optional<Sleep> interrupted_sleep(const Registers& registers);
 
 /// The registers with which it sleeps on until the clock says `until`, and then returns from
-/// the call that it was in. Makes or uses a mapping in the process, by `injection`.
-Result<Registers> continue_sleep(const Registers& registers, const Sleep& sleep,
+/// the call that it was in. `tid` is the thread's id at home. Makes or uses a mapping in the
+/// process, by `injection`.
+Result<Registers> continue_sleep(pid_t tid, const Registers& registers, const Sleep& sleep,
                                  std::chrono::nanoseconds until, const ForeignMemory& memory,
                                  Injection& injection);
 

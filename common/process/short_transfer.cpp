@@ -104,9 +104,9 @@ Result<bool> is_cut_short(const Registers& r, const ForeignMemory& memory) {
   return static_cast<std::uint64_t>(result) < asked;
 }
 
-Result<Registers> continue_short_transfer(const Registers& r, const ForeignMemory& memory,
-                                          Injection& injection) {
-  DROVER_TRY(const ContinuationPage page, continuation_page(r, memory, injection));
+Result<Registers> continue_short_transfer(pid_t tid, const Registers& r,
+                                          const ForeignMemory& memory, Injection& injection) {
+  DROVER_TRY(const ContinuationPage page, continuation_page(tid, r, memory, injection));
   Record record{r.rax, r.rsi, r.rdx, r.rip};
   if (page.in_use) {
     DROVER_TRY(record, memory.read_record<Record>(page.record()));

@@ -23,8 +23,9 @@ bool transfers_wait(pid_t pid, int fd);
 Result<bool> is_cut_short(const Registers& registers, const ForeignMemory& memory);
 
 /// The registers with which the thread transfers the rest and then returns from the call as if it
-/// had not been interrupted. Makes or uses a mapping in the process, by `injection`.
-Result<Registers> continue_short_transfer(const Registers& registers, const ForeignMemory& memory,
-                                          Injection& injection);
+/// had not been interrupted. `tid` is the thread's id at home. Makes or uses a mapping in the
+/// process, by `injection`.
+Result<Registers> continue_short_transfer(pid_t tid, const Registers& registers,
+                                          const ForeignMemory& memory, Injection& injection);
 
 }  // namespace drover

@@ -78,11 +78,12 @@ bool is_timed_wait(const Registers& r) {
   return limit->is_timespec ? value != 0 : static_cast<std::int32_t>(value) > 0;
 }
 
-Result<Registers> continue_timed_wait(const Registers& r, nanoseconds so_far, nanoseconds now,
-                                      const ForeignMemory& memory, Injection& injection) {
+Result<Registers> continue_timed_wait(pid_t tid, const Registers& r, nanoseconds so_far,
+                                      nanoseconds now, const ForeignMemory& memory,
+                                      Injection& injection) {
   const Limit* limit = limit_of(r);
   if (!limit) return refusal("not a wait with a limit of time");
-  DROVER_TRY(const ContinuationPage page, continuation_page(r, memory, injection));
+  DROVER_TRY(const ContinuationPage page, continuation_page(tid, r, memory, injection));
   Record record{r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.rip, 0};
   if (page.in_use) {
     DROVER_TRY(record, memory.read_record<Record>(page.record()));

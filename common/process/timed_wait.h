@@ -14,9 +14,9 @@ bool is_timed_wait(const Registers& registers);
 
 /// The registers with which the wait is made again for the rest of its time. It has lasted
 /// `so_far`; one that was continued before knows when it ends by itself. `now` is the thread's
-/// CLOCK_MONOTONIC. Makes or uses a mapping in the process, by `injection`.
-Result<Registers> continue_timed_wait(const Registers& registers, std::chrono::nanoseconds so_far,
-                                      std::chrono::nanoseconds now, const ForeignMemory& memory,
-                                      Injection& injection);
+/// CLOCK_MONOTONIC, `tid` its id at home. Makes or uses a mapping in the process, by `injection`.
+Result<Registers> continue_timed_wait(pid_t tid, const Registers& registers,
+                                      std::chrono::nanoseconds so_far, std::chrono::nanoseconds now,
+                                      const ForeignMemory& memory, Injection& injection);
 
 }  // namespace drover

@@ -64,6 +64,24 @@ TEST(HollowThread, TakesTheSignalThatWaitsWhenItIsStoppedInACall) {
   }
 }
 
+TEST(HollowThread, IsFoundStoppedWithTheSignalThatWaitsWhenItsStopIsNotWaitedFor) {
+  HollowChild hollow;
+  for (int i = 0; i < 200; ++i) {
+    const bool signalled = i % 2 == 0;
+    CallRequest call = waiting_call();
+    ASSERT_TRUE(hollow->start(call));
+    if (signalled) kill(hollow.child().pid(), SIGUSR1);
+    ASSERT_TRUE(hollow->begin_to_stop());
+    while (hollow->state() == HollowThread::State::kCalling) ASSERT_TRUE(hollow->look());
+    EXPECT_EQ(hollow->take_signal().has_value(), signalled);
+    if (!signalled) {
+      const auto result = hollow->take_result();
+      EXPECT_TRUE(result && is_restart(*result));
+    }
+    ASSERT_TRUE(hollow->cancel());
+  }
+}
+
 // A stop takes a SIGCONT back that waits, at any moment, and may itself be blocked.
 TEST(HollowThread, DoesNotWaitForASignalThatHasVanished) {
   HollowChild hollow;

@@ -43,8 +43,8 @@ void stop_and_continue(TracedChild& child, milliseconds until_in) {
   ASSERT_TRUE(sleep) << "result " << static_cast<long>(r->rax);
   auto injection = child.returning();
   ASSERT_TRUE(injection);
-  const auto rest =
-      continue_sleep(*r, *sleep, now(sleep->clock) + until_in, child.memory(), *injection);
+  const auto rest = continue_sleep(child.pid(), *r, *sleep, now(sleep->clock) + until_in,
+                                   child.memory(), *injection);
   ASSERT_TRUE(rest) << rest.error().message();
   ASSERT_TRUE(injection->end());
   ASSERT_TRUE(child.thread().set_registers(*rest));

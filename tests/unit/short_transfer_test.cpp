@@ -54,7 +54,7 @@ void cut_and_continue(TracedChild& child) {
   ASSERT_TRUE(cut && *cut) << "result " << r->rax;
   auto injection = child.returning();
   ASSERT_TRUE(injection) << injection.error().message();
-  const auto rest = continue_short_transfer(*r, child.memory(), *injection);
+  const auto rest = continue_short_transfer(child.pid(), *r, child.memory(), *injection);
   ASSERT_TRUE(rest) << rest.error().message();
   ASSERT_TRUE(injection->end());
   ASSERT_TRUE(child.thread().set_registers(*rest));

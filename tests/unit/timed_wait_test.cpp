@@ -36,7 +36,7 @@ void expect_rest_of(Wait wait, milliseconds so_far, int times = 1) {
     ASSERT_TRUE(is_timed_wait(*r)) << "call " << static_cast<long>(r->orig_rax);
     auto injection = child.returning();
     ASSERT_TRUE(injection);
-    const auto rest = continue_timed_wait(*r, so_far, Clock::now().time_since_epoch(),
+    const auto rest = continue_timed_wait(child.pid(), *r, so_far, Clock::now().time_since_epoch(),
                                           child.memory(), *injection);
     ASSERT_TRUE(rest) << rest.error().message();
     ASSERT_TRUE(injection->end());
