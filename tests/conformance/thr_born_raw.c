@@ -88,7 +88,7 @@ int main(int argc, char** argv) {
     }
     for (int i = 0; i < kAtOnce; ++i) {
       await_end(&found[i].cleared_id);
-      CHECK(found[i].own_id == (uint32_t)ids[i], "its id is %u", found[i].own_id);
+      CHECK(seen(found[i].own_id) == ids[i], "its id is %u", found[i].own_id);
       CHECK(found[i].kept[0] == 0x1234567812345678 && found[i].kept[1] == 2 &&
                 found[i].kept[2] == 3 && found[i].kept[3] == 4,
             "its registers");
