@@ -175,8 +175,7 @@ struct Witness {
   witness.step = 1;
   witness.forwarded = ::syscall(SYS_getppid);
   witness.step = 2;
-  *static_cast<volatile int*>(nullptr) = 0;
-  for (;;) ::syscall(SYS_sched_yield);
+  __builtin_trap();  // a fault that no sanitizer reports: it could not say a word
 }
 
 TEST(Filter, TheKernelTakesItAndNotifiesOnlyWhatIsNotLocal) {
@@ -205,7 +204,7 @@ TEST(Filter, TheKernelTakesItAndNotifiesOnlyWhatIsNotLocal) {
 
   int status = 0;
   ASSERT_EQ(::waitpid(child, &status, 0), child);
-  EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+  EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGILL);
   EXPECT_TRUE(witness->mapped && witness->clock && witness->futex);
   EXPECT_EQ(witness->forwarded.load(), 424242);
   EXPECT_EQ(witness->step.load(), 2);
