@@ -496,15 +496,22 @@ void Deputy::lost(const Error& why) {
     tell_user(text);
   }
   kill(pid_, SIGKILL);
-  // Of the other threads the end is told as well, and theirs first.
-  int status = 0;
-  for (pid_t one = 0; one != pid_ || WIFSTOPPED(status);) {
-    one = waitpid(-1, &status, __WALL);
-    if (one < 0 && errno != EINTR) break;
-  }
-  if (ended) return over(status);
-  report_ended(status, text);
+  const std::optional<int> status = await_end();
+  if (ended && status) return over(*status);
+  report_ended(status.value_or(SIGKILL), text);
   done_ = true;
+}
+
+/// How P, which is being killed, has ended; nothing if that cannot be known any more.
+std::optional<int> Deputy::await_end() const {
+  if (server_ && server_->wait_status()) return server_->wait_status();
+  // Of the other threads the end is told as well, and theirs first.
+  for (;;) {
+    int status = 0;
+    const pid_t one = waitpid(-1, &status, __WALL);
+    if (one < 0 && errno != EINTR) return std::nullopt;
+    if (one == pid_ && !WIFSTOPPED(status)) return status;
+  }
 }
 
 void Deputy::tell_user(const std::string& text) const {

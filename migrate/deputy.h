@@ -64,6 +64,7 @@ class Deputy {
   void report_ended(int wait_status, const std::string& message);
   void over(int wait_status);
   void lost(const Error& why);
+  std::optional<int> await_end() const;
   void tell_user(const std::string& text) const;
 
   ControlLine control_;

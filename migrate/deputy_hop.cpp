@@ -103,9 +103,9 @@ Status Deputy::await_hop(SecureChannel& target) {
       ready = true;
       deadline = Clock::now() + kLastWordsPatience;
     }
+    if (answer && answer->type == type(FrameType::kFailed)) return failure_of(*answer);
     // What the source has said of the program comes before its answer.
     if (ready && (source_gone || !answer_due_)) return {};
-    if (answer && answer->type == type(FrameType::kFailed)) return failure_of(*answer);
     bool heard = answer.has_value();
     if (!source_gone) {
       std::optional<Error> refused;

@@ -322,7 +322,7 @@ Result<ProcessState> ProcessState::decode(ByteView data) {
   s.membarrier = r.number<std::uint64_t>();
   s.actions = r.record<std::array<KernelSigaction, kSignalCount>>();
   const std::uint32_t threads = r.count(sizeof(Registers));
-  if (threads > kMaxThreads) return refusal("process state: too many threads");
+  if (threads > kMaxThreads + kSpareThreads) return refusal("process state: too many threads");
   for (std::uint32_t i = 0; i < threads && !r.failed(); ++i) s.threads.push_back(read_thread(r));
   s.coarse_ns = r.number<std::int64_t>();
   s.monotonic_ns = r.number<std::int64_t>();

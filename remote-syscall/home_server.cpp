@@ -209,6 +209,12 @@ Status HomeServer::end_recall() {
   return rest();
 }
 
+std::optional<int> HomeServer::wait_status() const {
+  const HollowThread& leader = process_.threads->front();
+  if (leader.state() != HollowThread::State::kGone) return std::nullopt;
+  return leader.wait_status();
+}
+
 std::vector<siginfo_t> HomeServer::untold(pid_t tid) const {
   for (const HomeThread& thread : threads_) {
     if (thread.tid() == tid) return thread.untold();

@@ -35,6 +35,8 @@ class HomeServer {
   /// Serves another body from now on. The old one is no longer answered.
   void attach(SecureChannel& channel);
 
+  /// How P has ended, if that has been told already: it is told once.
+  std::optional<int> wait_status() const;
   std::optional<HomeEvent> take_event() { return std::exchange(process_.event, {}); }
   /// Signals taken from a thread of P that the body has not been told of.
   std::vector<siginfo_t> untold(pid_t tid) const;

@@ -95,6 +95,20 @@ def test_what_a_source_says_of_the_program_before_it_leaves_is_not_lost(fault_la
     assert job.wait(timeout=10) == 0
 
 
+def test_a_target_that_fails_before_the_source_is_heard_is_heard_itself(fault_lab):
+    """Had its last word been missed, home would wait for a lease's end."""
+    fault_lab.prepare({"n1": "deputy.hop.ordered:delay=1500", "n3": "guest.image.ready-sent:fail"})
+    lab = fault_lab.lab
+    # It says nothing: the source's answer is the first of its frames.
+    job = lab.popen("n1", ["mosrun", "sh", "-c", "echo $$; while :; do :; done"])
+    pid = job.stdout.readline().strip()
+    lab.exec("n1", ["mosmigrate", pid, "n2"])
+    failed = lab.exec("n1", ["mosmigrate", pid, "n3"], check=False)
+    assert "made to fail at guest.image.ready-sent" in failed.stderr
+    lab.exec("n1", ["kill", pid])
+    assert job.wait(timeout=10) == 128 + signal.SIGTERM
+
+
 def test_a_guest_that_fails_when_its_body_runs_already_is_asked_why(fault_lab):
     fault_lab.prepare({"n2": "guest.image.running:fail"})
     job = NumberedJob(fault_lab.lab, every_ms=5)

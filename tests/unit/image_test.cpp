@@ -360,6 +360,18 @@ TEST(ProcessStateMessage, HasEachThreadOnce) {
   }
 }
 
+// A process that leaves with the most threads may make others away, and comes home with all.
+TEST(ProcessStateMessage, HasThoseMadeAwayBesidesTheMostThatLeave) {
+  const auto with_threads = [](std::size_t count) {
+    return words_of([&](ProcessState& s) {
+      s.threads.resize(count, s.threads[0]);
+      for (std::size_t i = 0; i < count; ++i) s.threads[i].tid = 1000 + static_cast<int>(i);
+    });
+  };
+  EXPECT_EQ(with_threads(kMaxThreads + kSpareThreads), "taken");
+  EXPECT_EQ(with_threads(kMaxThreads + kSpareThreads + 1), "process state: too many threads");
+}
+
 TEST(ProcessStateMessage, SignalsAreOnesThatThereAre) {
   for (const int number : {0, -1, 65, INT32_MIN, INT32_MAX}) {
     EXPECT_EQ(words_of([&](ProcessState& s) { s.threads[1].undelivered[1].si_signo = number; }),
