@@ -14,6 +14,7 @@
 
 #include "common/frame.h"
 #include "common/owned_fd.h"
+#include "common/protocol.h"
 #include "common/result.h"
 #include "common/wire.h"
 
@@ -64,6 +65,10 @@ class SecureChannel {
   /// to take what is left.
   Status close(std::chrono::milliseconds timeout = std::chrono::seconds(1));
 
+  /// The version of the protocol that the two ends have agreed on; the newest until they have.
+  std::uint32_t protocol() const { return protocol_; }
+  void speak(std::uint32_t protocol) { protocol_ = protocol; }
+
   /// Whether receive() has failed because the peer called close(), between two frames.
   bool peer_closed() const;
 
@@ -80,6 +85,7 @@ class SecureChannel {
   explicit SecureChannel(std::unique_ptr<State> state);
 
   std::unique_ptr<State> state_;
+  std::uint32_t protocol_ = kNewestProtocol;
 };
 
 }  // namespace drover

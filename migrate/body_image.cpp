@@ -84,7 +84,7 @@ Result<bool> ImageReceiver::on_frame(const Frame& frame, SecureChannel& channel)
       return false;
     }
     case FrameType::kState: {
-      DROVER_TRY(ProcessState state, ProcessState::decode(frame.payload));
+      DROVER_TRY(ProcessState state, ProcessState::decode(frame.payload, channel.protocol()));
       DROVER_CHECK(on_state(std::move(state)));
       return false;
     }
@@ -276,7 +276,7 @@ Result<std::uint64_t> send_body_image(SecureChannel& channel, Body& body, const 
   DROVER_CHECK(channel.send(type(FrameType::kLayout), layout.encode()));
   DROVER_TRY(const std::uint64_t pages,
              send_pages(channel, body.memory, *body.pages, layout.areas, {}, alive));
-  DROVER_CHECK(channel.send(type(FrameType::kState), state.encode()));
+  DROVER_CHECK(channel.send(type(FrameType::kState), state.encode(channel.protocol())));
   DROVER_CHECK(channel.send(type(FrameType::kImageEnd), {}));
   return sent + pages;
 }

@@ -396,7 +396,7 @@ Status Deputy::take_image(HomeRebuild& rebuild, ProcessState& state) {
         break;
       }
       case FrameType::kState: {
-        DROVER_TRY(state, ProcessState::decode(frame.payload));
+        DROVER_TRY(state, ProcessState::decode(frame.payload, channel_->protocol()));
         break;
       }
       case FrameType::kImageEnd:

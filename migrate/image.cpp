@@ -295,7 +295,7 @@ Result<Layout> Layout::decode(ByteView data) {
   return l;
 }
 
-Bytes ProcessState::encode() const {
+Bytes ProcessState::encode([[maybe_unused]] std::uint32_t protocol) const {
   WireWriter w;
   w.record(memory);
   w.bytes(auxiliary_vector);
@@ -311,7 +311,7 @@ Bytes ProcessState::encode() const {
   return w.take();
 }
 
-Result<ProcessState> ProcessState::decode(ByteView data) {
+Result<ProcessState> ProcessState::decode(ByteView data, [[maybe_unused]] std::uint32_t protocol) {
   WireReader r(data);
   ProcessState s;
   s.memory = r.record<MemoryFields>();

@@ -9,6 +9,7 @@
 
 #include "common/foreign_address.h"
 #include "common/process/traced_thread.h"
+#include "common/protocol.h"
 #include "remote-syscall/body_messages.h"
 
 namespace drover {
@@ -164,8 +165,9 @@ struct ProcessState {
   std::int64_t monotonic_ns = 0;
   std::int64_t boottime_ns = 0;
 
-  Bytes encode() const;
-  static Result<ProcessState> decode(ByteView data);
+  /// As a peer of this version of the protocol reads it.
+  Bytes encode(std::uint32_t protocol = kNewestProtocol) const;
+  static Result<ProcessState> decode(ByteView data, std::uint32_t protocol = kNewestProtocol);
 };
 
 /// Where a frozen body is to be sent: the order of a deputy to the guest that has it.

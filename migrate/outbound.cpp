@@ -266,7 +266,7 @@ Status Outbound::send_image() {
                         process_->contents.holes_now_clean(areas, *process_->pages)));
   figures_.bytes += pages;
   DROVER_CHECK(fault_point("deputy.outbound.pages-sent"));
-  DROVER_CHECK(channel_->send(type(FrameType::kState), state.encode()));
+  DROVER_CHECK(channel_->send(type(FrameType::kState), state.encode(channel_->protocol())));
   DROVER_CHECK(channel_->send(type(FrameType::kImageEnd), {}));
   return fault_point("deputy.outbound.image-sent");
 }

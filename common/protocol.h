@@ -1,0 +1,12 @@
+// The versions of what two nodes say to each other, on the data channel and on the control bus.
+#pragma once
+
+#include <cstdint>
+
+namespace drover {
+
+/// Each version speaks the one before it as well, so that a cluster can be upgraded node by node.
+inline constexpr std::uint32_t kNewestProtocol = 2;
+inline constexpr std::uint32_t kOldestProtocol = 1;
+
+}  // namespace drover
