@@ -57,7 +57,7 @@ def pytest_runtest_makereport(item, call):
 
 def pytest_sessionfinish(session):
     for name in lab_names():
-        if name.startswith(PREFIX):
+        if name.startswith(f"{PREFIX}-"):
             run_moslab("down", "--name", name)
 
 

@@ -4,7 +4,8 @@
         lab.exec("n1", ["mosrun", "sleep", "1"])
         lab.cut("n1", "n2")
 
-Labs of one test run have names of their own, so that runs side by side do not meet.
+Labs of one test run have names of their own, and those of each of its workers (pytest-xdist) too, so
+that runs side by side do not meet.
 """
 
 import itertools
@@ -17,7 +18,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(os.environ.get("DROVER_BIN", ROOT / "build" / "bin"))
 MOSLAB = BIN / "moslab"
-PREFIX = os.environ.get("MOSLAB_TEST_PREFIX", f"test{os.getpid()}")
+PREFIX = "-".join([os.environ.get("MOSLAB_TEST_PREFIX", f"test{os.getpid()}"),
+                   *filter(None, [os.environ.get("PYTEST_XDIST_WORKER")])])
 
 _numbers = itertools.count(1)
 
