@@ -62,6 +62,7 @@ void Daemon::register_job(const PeerCredentials& who, const local::RegisterJob& 
   JobOptions options;
   options.never_automatic = request.never_automatic();
   options.memory_bytes = request.memory_bytes();
+  options.keep_memory = request.keep_memory();
   if (!request.on_loss().empty()) {
     const auto on_loss = on_loss_named(request.on_loss());
     if (!on_loss) return answer(on_loss.error());
@@ -244,8 +245,12 @@ local::Job Daemon::describe(const Job& job) const {
   out.set_uid(job.uid);
   out.set_home(settings_.node);
   out.set_where(job.where);
-  const bool held = job.silent && job.state == JobState::kAway;
-  out.set_state(held ? "held" : std::string(job_state_name(job.state)));
+  out.set_state(std::string(job_state_name(job.state)));
+  if (job.away() && job.silent) out.set_state("held");
+  if (job.away() && job.body_lost) out.set_state("resuming");
+  out.set_keep_memory(job.options.keep_memory);
+  out.set_kept(job.kept && !job.body_lost);
+  out.set_kept_why_not(job.kept_why_not);
   out.set_moves(job.moves);
   out.set_epoch(job.body_epoch);
   out.set_calls_per_second(job.calls_per_second);

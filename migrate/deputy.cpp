@@ -120,7 +120,8 @@ Status Deputy::begin(const order::Outbound& order, OwnedFd socket) {
   where_ = order.target();
   lease_ = std::clamp(std::chrono::milliseconds(order.lease_ms()), kLease, kLongestLease);
   DROVER_TRY(channel_, open_channel(std::move(socket), order.key(), epoch_));
-  Outbound outbound(order.pid(), job_, home_node_, order.root_allowed(), commit(), *channel_);
+  Outbound outbound(order.pid(), job_, home_node_, order.root_allowed(), commit(),
+                    order.keep_memory(), *channel_);
   auto away = outbound.make();
   figures_ = outbound.figures();
   committed_ = outbound.committed();
@@ -128,6 +129,7 @@ Status Deputy::begin(const order::Outbound& order, OwnedFd socket) {
   process_ = *std::move(away);
   server_.emplace(process_->threads, process_->memory, *channel_, process_->actions, counters_);
   for (const pid_t tid : process_->in_calls) server_->await_call(tid);
+  if (process_->kept_state) keep();
   heard_ = beaten_ = left_ = Clock::now();
   return notice_silence(channel_->poll_fd(), lease_);
 }
@@ -142,6 +144,7 @@ Status Deputy::serve() {
     if (const auto event = server_->take_event()) DROVER_CHECK(on_event(*event));
     if (done_) break;
     DROVER_CHECK(server_->rest());
+    DROVER_CHECK(drop_kept());
     DROVER_CHECK(beat());
     if (postponed_ && !silent()) come_home(*std::exchange(postponed_, std::nullopt), {});
     if (done_) break;
@@ -152,7 +155,7 @@ Status Deputy::serve() {
 
 Status Deputy::wait_for_anything(int children) {
   auto timeout = std::min(server_->deaf_patience().value_or(kHeartbeatPeriod), kHeartbeatPeriod);
-  if (more_frames_) timeout = {};
+  if (more_frames_ || drops_on_) timeout = {};
   pollfd ready[] = {
       {channel_->poll_fd(), POLLIN, 0}, {control_.fd(), POLLIN, 0}, {children, POLLIN, 0}};
   const int n = poll(ready, 3, static_cast<int>(timeout.count()));
@@ -218,9 +221,9 @@ Status Deputy::on_body_frame(const Frame& frame) {
     return {};
   }
   // A guest that fails right after its body has begun to run says kFailed.
-  const bool ended =
-      frame.type == type(FrameType::kEnded) || frame.type == type(FrameType::kFailed);
-  if (ended) return failure_of(frame);
+  body_over_ = frame.type == type(FrameType::kEnded) || frame.type == type(FrameType::kFailed);
+  if (body_over_) return failure_of(frame);
+  DROVER_CHECK(check_killed_there(frame));
   return server_->on_frame(frame);
 }
 
@@ -246,7 +249,11 @@ Status Deputy::on_order() {
     return {};
   }
   move_began_ = Clock::now();
-  if (order.has_recall()) {
+  if (order.has_recall() && order.recall().distrusted() && kept_ && kept_->whole()) {
+    const Error why = refusal("it is not trusted any more");
+    report_move(where_, "home", why, "asked");
+    if (!goes_back(why, /*listens=*/false)) lost(why);
+  } else if (order.has_recall()) {
     come_home(order.recall().reason().empty() ? "asked" : order.recall().reason(), {});
   } else if (order.has_hop() && (*packet)->fds.size() == 1) {
     hop(order.hop(), std::move((*packet)->fds.front()));
@@ -384,6 +391,7 @@ Status Deputy::take_image(HomeRebuild& rebuild, ProcessState& state) {
         if (layout->scratch != process_->threads.front().scratch().range()) {
           return refusal("the image has another scratch");
         }
+        if (kept_) kept_->give_up("its memory has been changed for the way home");
         DROVER_CHECK(rebuild.lay_out(*layout));
         DROVER_CHECK(fault_point("deputy.home.laid-out"));
         break;
@@ -454,6 +462,8 @@ order::DeputyEvent Deputy::counters() const {
   counters->set_failed_moves(failed_moves_);
   if (process_) counters->set_away_ns(static_cast<std::uint64_t>((Clock::now() - left_).count()));
   counters->set_remote_cpu_ns(remote_cpu_ns_);
+  counters->set_kept(kept_ && kept_->whole());
+  if (kept_) counters->set_why_not(kept_->why_not());
   return event;
 }
 
@@ -464,6 +474,7 @@ void Deputy::report_standing() {
   event.mutable_standing()->set_epoch(epoch_);
   event.mutable_standing()->set_moves(moves_);
   event.mutable_standing()->set_silent(said_silent_);
+  event.mutable_standing()->set_body_lost(body_lost_);
   static_cast<void>(control_.say(counters()));
   static_cast<void>(control_.say(event));
 }
@@ -483,14 +494,16 @@ void Deputy::over(int wait_status) {
   done_ = true;
 }
 
-/// The body is lost, or P is beyond us: the process ends, and its user is told why. One that has
-/// ended by itself is beyond us, too, but not lost.
+/// The body is lost, or P is beyond us: if it cannot go on from where it left, the process ends,
+/// and its user is told why. One that has ended by itself is beyond us, too, but not lost.
 void Deputy::lost(const Error& why) {
   // What a thread that is held does not know any more is being killed.
   const auto deadline = Clock::now() + kEndPatience;
   while (why.code == ESRCH && !has_ended(pid_) && Clock::now() < deadline) usleep(10'000);
+  if (!has_ended(pid_) && goes_back(why, /*listens=*/true)) return;
   const bool ended = has_ended(pid_);
-  const std::string text = "the process was on " + where_ + ", which is lost: " + why.message();
+  std::string text = "the process was on " + where_ + ", which is lost: " + why.message();
+  if (kept_ && !kept_->whole()) text += "; it cannot go on at home: " + kept_->why_not();
   if (!ended) {
     log_error("job {}: {}", job_, text);
     tell_user(text);
@@ -519,6 +532,8 @@ void Deputy::tell_user(const std::string& text) const {
   const OwnedFd err(static_cast<int>(syscall(SYS_pidfd_getfd, pidfd.get(), STDERR_FILENO, 0)));
   if (!err) return;
   const std::string line = "drover: " + std::to_string(pid_) + ": " + text + "\n";
+  pollfd takes{err.get(), POLLOUT, 0};
+  if (poll(&takes, 1, 0) != 1) return;  // a reader that is in no hurry is not waited for
   if (write(err.get(), line.data(), line.size()) < 0) log_warn("cannot tell the job's user");
 }
 

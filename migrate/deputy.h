@@ -9,6 +9,7 @@
 #include "common/secure_channel.h"
 #include "migrate/control_line.h"
 #include "migrate/image_bounds.h"
+#include "migrate/kept_process.h"
 #include "migrate/lease.h"
 #include "migrate/order.pb.h"
 #include "migrate/outbound.h"
@@ -55,6 +56,18 @@ class Deputy {
   Result<std::optional<Frame>> hear_leaver();
   bool is_answer(const Frame& frame);
 
+  // Of a process whose memory is kept (deputy_kept.cpp).
+  void keep();
+  Status drop_kept();
+  Status check_killed_there(const Frame& frame) const;
+  bool goes_back(const Error& why, bool listens);
+  void hear_farewell();
+  bool await_end_of_body(std::chrono::steady_clock::time_point until);
+  bool is_over_at_home();
+  bool notices_end();
+  void refuse_orders();
+  void say_lost(const Error& why, std::chrono::milliseconds wait);
+
   Result<SecureChannel> open_channel(OwnedFd socket, const std::string& key, std::uint64_t epoch);
   void report_move(const std::string& from, const std::string& to, const Status& outcome,
                    const std::string& reason);
@@ -84,6 +97,10 @@ class Deputy {
   std::optional<SecureChannel> channel_;
   std::unique_ptr<AwayProcess> process_;
   std::optional<HomeServer> server_;
+  std::optional<KeptProcess> kept_;
+  bool drops_on_ = false;   // of what was kept, there is more to be dropped at once
+  bool body_over_ = false;  // its guest has said so: nothing of it is left
+  bool body_lost_ = false;  // it is, and P waits for its end
   CallCounters counters_;
   std::uint64_t moves_ = 0;
   std::uint64_t failed_moves_ = 0;

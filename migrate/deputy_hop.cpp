@@ -42,6 +42,7 @@ void Deputy::hop(const order::Hop& order, OwnedFd socket) {
     channel_.emplace(*std::move(target));
     server_->attach(*channel_);
     answer_due_ = false;  // of the guest that was left; the new one has not been asked
+    body_over_ = false;
     heard_ = Clock::now();
     report_move(from, where_, outcome, "asked");
     Status status = notice_silence(channel_->poll_fd(), lease_);

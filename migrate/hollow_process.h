@@ -21,6 +21,19 @@ std::vector<InjectedCall> registrations(const ThreadState& thread);
 /// Drops what private memory the process still has, but for `kept`. The areas stay.
 Status drop_memory(Injection& injection, pid_t pid, const Scratch& scratch, ForeignRange kept);
 
+/// The same a piece at a time, of a process whose areas do not change meanwhile.
+class MemoryDrop {
+ public:
+  static Result<MemoryDrop> of(pid_t pid, const Scratch& scratch, ForeignRange kept);
+
+  bool done() const { return areas_.empty(); }
+  /// Drops a piece: half a millisecond's worth.
+  Status drop_next(Injection& injection);
+
+ private:
+  std::vector<MemoryArea> areas_;  // what is left, the last one first
+};
+
 /// The pages of the program's arguments and environment: ps(1) reads them, so they stay.
 ForeignRange argument_pages(const MemoryFields& memory);
 

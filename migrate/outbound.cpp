@@ -68,12 +68,13 @@ Error another_program() { return refusal("it has become another program meanwhil
 }  // namespace
 
 Outbound::Outbound(pid_t pid, std::string job, std::string home_node, bool root_allowed,
-                   Commit lease, SecureChannel& channel)
+                   Commit lease, bool keep_memory, SecureChannel& channel)
     : pid_(pid),
       job_(std::move(job)),
       home_node_(std::move(home_node)),
       root_allowed_(root_allowed),
       lease_(lease),
+      keep_memory_(keep_memory),
       channel_(&channel),
       process_(std::make_unique<AwayProcess>()) {}
 
@@ -268,6 +269,7 @@ Status Outbound::send_image() {
   DROVER_CHECK(fault_point("deputy.outbound.pages-sent"));
   DROVER_CHECK(channel_->send(type(FrameType::kState), state.encode(channel_->protocol())));
   DROVER_CHECK(channel_->send(type(FrameType::kImageEnd), {}));
+  if (keep_memory_) process_->kept_state = std::move(state);
   return fault_point("deputy.outbound.image-sent");
 }
 
@@ -337,9 +339,11 @@ Status Outbound::hollow_out() {
     DROVER_CHECK(clear_registrations(injection, process_->memory, *state++));
     DROVER_CHECK(injection.end());
   }
-  DROVER_TRY(Injection injection, Injection::trapping(leader(), scratch_));
-  DROVER_CHECK(drop_memory(injection, pid_, scratch_, process_->kept_pages));
-  DROVER_CHECK(injection.end());
+  if (!keep_memory_) {
+    DROVER_TRY(Injection injection, Injection::trapping(leader(), scratch_));
+    DROVER_CHECK(drop_memory(injection, pid_, scratch_, process_->kept_pages));
+    DROVER_CHECK(injection.end());
+  }
   DROVER_CHECK(fault_point("deputy.outbound.memory-dropped"));
   std::size_t number = 0;
   for (const LeavingThread& thread : threads_) {

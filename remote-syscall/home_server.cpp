@@ -93,6 +93,7 @@ Status HomeServer::on_exit(const ExitMessage& message) {
 
 // What it was to have of the process's signals, another one has.
 Status HomeServer::end_thread(HomeThread& thread) {
+  process_.effects.happened("the end of a thread");
   DROVER_CHECK(thread.exit());
   for (const siginfo_t& info : thread.untold()) {
     if (!is_for_thread(info, process_.memory->pid())) leader().untold().push_back(info);
@@ -171,6 +172,7 @@ void HomeServer::await_call(pid_t tid) {
 }
 
 Status HomeServer::take_back(pid_t tid, const siginfo_t& info) {
+  process_.effects.happened("signal " + std::to_string(info.si_signo));
   if (!is_for_thread(info, process_.memory->pid())) return leader().take_back(info);
   const auto told = thread(tid);
   return told ? (*told)->take_back(info) : Status{};  // what is sent to a thread ends with it
@@ -188,6 +190,24 @@ Status HomeServer::begin_recall() {
   }
   DROVER_CHECK(look());
   return stopped;
+}
+
+Status HomeServer::break_off() {
+  process_.recalling = true;
+  process_.files.forget_all();
+  for (HomeThread& thread : threads_) DROVER_CHECK(thread.break_off());
+  return {};
+}
+
+std::vector<HollowThread*> HomeServer::resting() {
+  std::vector<HollowThread*> found;
+  for (HomeThread& thread : threads_) {
+    const auto state = thread.hollow().state();
+    const bool rests =
+        state == HollowThread::State::kParked || state == HollowThread::State::kStopped;
+    if (rests) found.push_back(&thread.hollow());
+  }
+  return found;
 }
 
 void HomeServer::attach(SecureChannel& channel) {

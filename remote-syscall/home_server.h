@@ -32,6 +32,14 @@ class HomeServer {
   Status begin_recall();
   /// Serves again: the body goes on, where it was or on another node.
   Status end_recall();
+  /// The body is lost: stops all threads of P, without a word to anybody. On failure it may be
+  /// tried again.
+  Status break_off();
+  /// What the process has done that others can tell.
+  Effects& effects() { return process_.effects; }
+  /// Threads of P that are in no call.
+  std::vector<HollowThread*> resting();
+
   /// Serves another body from now on. The old one is no longer answered.
   void attach(SecureChannel& channel);
 

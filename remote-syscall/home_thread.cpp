@@ -118,7 +118,16 @@ Status HomeThread::on_call(WireReader& reader) {
   if (process_->event) return reply(CallEnd::kHeld, kErestartnointr);
   if (signals_seen != signals_told_) return reply(CallEnd::kInterrupted, kErestartnointr);
 
+  DROVER_CHECK(begins(goes_on));
   return makes_thread ? make_thread() : start(goes_on);
+}
+
+/// To be called before anybody executes the call.
+Status HomeThread::begins(bool goes_on) {
+  const auto on_regular = [this] {
+    return process_->files.is_regular(static_cast<int>(call_.request.arguments[0]));
+  };
+  return process_->effects.call_begins(*thread_, call_.request, goes_on, on_regular);
 }
 
 // Of what the program asks for, P's has what matters at home; the rest the body's thread has.
@@ -166,6 +175,8 @@ Result<bool> HomeThread::executed_by_us() {
   const std::uint32_t told = signals_told_;
   DROVER_CHECK(look());
   if (over() || told != signals_told_ || process_->event) return false;
+  if (!HomeFiles::is_of_a_file(call_.request)) return false;
+  DROVER_CHECK(begins(false));
   const auto result = process_->files.execute(call_.request, out_);
   if (!result) return false;
   CallReply reply;
@@ -320,6 +331,7 @@ void HomeThread::call_is_over() {
 }
 
 Status HomeThread::tell_signal(const siginfo_t& info) {
+  process_->effects.happened("signal " + std::to_string(info.si_signo));
   SignalMessage message;
   message.tid = tid();
   message.info = info;
@@ -337,6 +349,7 @@ Status HomeThread::handle_signal(const TakenSignal& signal) {
   const bool is_default = action.handler == kSigDfl || number == SIGSTOP;
   const bool ignored =
       action.handler == kSigIgn || (is_default && by_default == DefaultAction::kIgnore);
+  if (ignored) process_->effects.signal_ignored(number);
 
   // The body waits for the end of a call: the signal that came with it belongs to that end.
   const bool ends_call = call_.active && (signal.interrupted || thread_->has_result());
@@ -430,6 +443,7 @@ bool HomeThread::is_known(const MaskMessage& message) const {
 Status HomeThread::on_action(const ActionMessage& message) {
   if (is_known(message)) return {};
   frame_came();
+  process_->effects.action_changes(message.signal, message.action);
   process_->actions[static_cast<std::size_t>(message.signal - 1)] = message.action;
   DROVER_CHECK(thread_->stop());
   DROVER_CHECK(look());
@@ -519,6 +533,13 @@ Status HomeThread::exit() {
   ++process_->counters->calls[SYS_exit].served;
   DROVER_CHECK(thread_->start(request));
   return thread_->await_end();
+}
+
+Status HomeThread::break_off() {
+  begin_anew();
+  DROVER_CHECK(thread_->stop());
+  while (const auto signal = thread_->take_signal()) untold_.push_back(signal->info);
+  return {};
 }
 
 void HomeThread::begin_anew() {

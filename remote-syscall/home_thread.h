@@ -10,6 +10,7 @@
 
 #include "common/secure_channel.h"
 #include "remote-syscall/body_messages.h"
+#include "remote-syscall/effects.h"
 #include "remote-syscall/hollow_thread.h"
 #include "remote-syscall/home_files.h"
 
@@ -52,6 +53,7 @@ struct HomeProcess {
   int holding_positions = 0;       ///< of files: the same
   HollowThread* made = nullptr;    ///< a new one, not yet taken up
   std::optional<HomeEvent> event;  ///< not yet taken
+  Effects effects{};
 };
 
 class HomeThread {
@@ -89,6 +91,9 @@ class HomeThread {
 
   /// The channel leads to another body now.
   void begin_anew();
+  /// The body is lost: stops, and forgets the call that it is in. Signals that this takes from it
+  /// are `untold`.
+  Status break_off();
   /// Signals taken from P that the body has not been told of.
   std::vector<siginfo_t>& untold() { return untold_; }
   const std::vector<siginfo_t>& untold() const { return untold_; }
@@ -121,6 +126,7 @@ class HomeThread {
   Status reply(CallEnd end, std::int64_t result, std::optional<std::int64_t> came_to = {});
   Status send_reply(CallEnd end, CallReply& reply);
   void call_is_over();
+  Status begins(bool goes_on);
   Status start(bool goes_on);
   Status make_thread();
   std::optional<Scratch> free_scratch() const;

@@ -242,7 +242,7 @@ def seconds(path, name):
 
 def test_times_are_in_the_order_of_the_code():
     lease = seconds("migrate/lease.h", "kLease")
-    margin = seconds("migrate/body_end.cpp", "kMargin")
+    margin = seconds("migrate/lease.h", "kMargin")
     patience = {seconds(path, "kRunPatience") for path in ("migrate/outbound.cpp",
                                                            "migrate/deputy_hop.cpp")}
     assert "receive_within(kLease / 2)" in code("migrate/guest.cpp")
