@@ -27,14 +27,15 @@ Status BodySupervisor::run() {
   return {};
 }
 
-Status BodySupervisor::freeze() {
-  constexpr std::chrono::seconds kPatience{10};
+Status BodySupervisor::freeze(const std::function<Result<Frame>()>& next_word) {
   for (ThreadSupervisor& thread : threads_) DROVER_CHECK(thread.go_no_further());
   while (awaits_home() && !ended()) {
-    DROVER_TRY(const Frame frame, channel_->receive_within(kPatience));
+    DROVER_TRY(const Frame frame, next_word());
     DROVER_CHECK(on_frame(frame));
   }
   if (exiting()) return {};
+  // All at once: none runs on while another one is waited for.
+  for (ThreadSupervisor& thread : threads_) DROVER_CHECK(thread.begin_to_stop());
   for (ThreadSupervisor& thread : threads_) {
     if (ended()) return {};
     DROVER_CHECK(thread.freeze());

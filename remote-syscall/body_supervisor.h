@@ -3,6 +3,7 @@
 // it, and stops them all when the body is to move.
 #pragma once
 
+#include <functional>
 #include <list>
 #include <map>
 #include <vector>
@@ -22,8 +23,9 @@ class BodySupervisor {
   /// Lets the body run, or those threads go on that are stopped.
   Status run();
   /// Stops it where its state can be taken. The frames that arrive meanwhile are handled; calls
-  /// under way are waited for: their answers come, since home has been told to stop.
-  Status freeze();
+  /// under way are waited for: their answers come, since home has been told to stop. `next_word`
+  /// receives what home says.
+  Status freeze(const std::function<Result<Frame>()>& next_word);
 
   /// Takes one notification from the listener, if there is one.
   Status on_notification();

@@ -265,6 +265,7 @@ Status ThreadSupervisor::go_on(std::int64_t result) {
 Status ThreadSupervisor::look() {
   if (frozen_ || ended_) return {};
   DROVER_TRY(const std::optional<Stop> stop, thread_->thread.poll());
+  if (stop) told_to_stop_ = false;  // for a move that has been given up
   return stop ? on_stop(*stop) : Status{};
 }
 
@@ -287,6 +288,12 @@ Status ThreadSupervisor::on_stop(const Stop& stop) {
 // none any more: they come before the call returns that has changed the mask.
 Status ThreadSupervisor::go_no_further() {
   if (!awaits_mask_ || frozen_ || ended_) return {};
+  told_to_stop_ = true;
+  return thread_->thread.interrupt();
+}
+
+Status ThreadSupervisor::begin_to_stop() {
+  if (frozen_ || ended_ || leaving_ || told_to_stop_) return {};
   told_to_stop_ = true;
   return thread_->thread.interrupt();
 }

@@ -29,6 +29,8 @@ class ThreadSupervisor {
   Status run();
   /// It is about to be frozen: if it waits for home's leave to go on, it gets no further than that.
   Status go_no_further();
+  /// Tells it to stop; to be followed by `freeze`. It may not be waiting for home.
+  Status begin_to_stop();
   /// Stops it where its state can be taken. It may not be waiting for home.
   Status freeze();
   /// An answer from home is due, which comes even if home has told us to leave.
