@@ -17,6 +17,7 @@
 #include "migrate/body_end.h"
 #include "migrate/lease.h"
 #include "migrate/page_stream.h"
+#include "migrate/waiting_image.h"
 
 namespace drover {
 namespace {
@@ -376,52 +377,65 @@ Status Deputy::rebuild_at_home() {
   return {};
 }
 
+// As long as P can go on from where it left if this fails, nothing is done to it before all has
+// come.
 Status Deputy::take_image(HomeRebuild& rebuild, ProcessState& state) {
   std::optional<Layout> layout;
+  WaitingImage waiting(kept_ && kept_->whole() ? free_memory() / 2 : 0);
+  const auto take_waiting = [&]() -> Status {
+    while (const auto frame = waiting.next()) {
+      DROVER_CHECK(take_part(*frame, rebuild, layout, state));
+      static_cast<void>(say_alive());
+    }
+    return {};
+  };
   for (;;) {
-    DROVER_TRY(const std::optional<Frame> next, hear_leaver());
+    DROVER_TRY(std::optional<Frame> next, hear_leaver());
     if (done_) return {};
     if (!next) continue;
-    const Frame& frame = *next;
+    Frame& frame = *next;
     if (is_answer(frame) && frame.type == type(FrameType::kFailed)) return failure_of(frame);
-    switch (static_cast<FrameType>(frame.type)) {
-      case FrameType::kLayout: {
-        if (layout) return refusal("a second layout in the image");
-        DROVER_TRY(layout, Layout::decode(frame.payload));
-        if (layout->scratch != process_->threads.front().scratch().range()) {
-          return refusal("the image has another scratch");
-        }
-        if (kept_) kept_->give_up("its memory has been changed for the way home");
-        DROVER_CHECK(rebuild.lay_out(*layout));
-        DROVER_CHECK(fault_point("deputy.home.laid-out"));
-        break;
-      }
-      case FrameType::kPages: {
-        if (!layout) return refusal("pages before the layout");
-        DROVER_TRY(const std::uint64_t n,
-                   receive_pages(process_->memory, layout->areas, frame.payload));
-        figures_.bytes += n;
-        break;
-      }
-      case FrameType::kState: {
-        DROVER_TRY(state, ProcessState::decode(frame.payload, channel_->protocol()));
-        break;
-      }
-      case FrameType::kImageEnd:
-        if (!layout || state.threads.empty()) return refusal("the image is not complete");
-        heard_ = Clock::now();
-        return {};
-      case FrameType::kNeedHome:
-        break;  // it is on its way already
-      default: {
-        DROVER_CHECK(on_body_frame(frame));
-        const auto event = server_->take_event();
-        if (event && event->kind == HomeEvent::Kind::kEnded) {
-          return on_event(*event);
-        }
-      }
+    if (frame.type == type(FrameType::kImageEnd)) {
+      DROVER_CHECK(take_waiting());
+      if (!layout || state.threads.empty()) return refusal("the image is not complete");
+      heard_ = Clock::now();
+      return {};
     }
+    if (frame.type == type(FrameType::kNeedHome)) continue;  // it is on its way already
+    if (is_of_the_image(frame)) {
+      const bool waits = !layout && waiting.put(frame);
+      if (waits) continue;
+      DROVER_CHECK(take_waiting());
+      DROVER_CHECK(take_part(frame, rebuild, layout, state));
+      continue;
+    }
+    DROVER_CHECK(on_body_frame(frame));
+    const auto event = server_->take_event();
+    if (event && event->kind == HomeEvent::Kind::kEnded) return on_event(*event);
   }
+}
+
+Status Deputy::take_part(const Frame& frame, HomeRebuild& rebuild, std::optional<Layout>& layout,
+                         ProcessState& state) {
+  if (frame.type == type(FrameType::kState)) {
+    DROVER_TRY(state, ProcessState::decode(frame.payload, channel_->protocol()));
+    return {};
+  }
+  if (frame.type == type(FrameType::kPages)) {
+    if (!layout) return refusal("pages before the layout");
+    DROVER_TRY(const std::uint64_t n,
+               receive_pages(process_->memory, layout->areas, frame.payload));
+    figures_.bytes += n;
+    return {};
+  }
+  if (layout) return refusal("a second layout in the image");
+  DROVER_TRY(layout, Layout::decode(frame.payload));
+  if (layout->scratch != process_->threads.front().scratch().range()) {
+    return refusal("the image has another scratch");
+  }
+  if (kept_) kept_->give_up("what it was when it left has made room for it on its way home");
+  DROVER_CHECK(rebuild.lay_out(*layout));
+  return fault_point("deputy.home.laid-out");
 }
 
 // ---------------------------------------------------------------------------- reports

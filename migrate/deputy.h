@@ -46,6 +46,8 @@ class Deputy {
   void come_home(const std::string& reason, const std::optional<siginfo_t>& raise);
   Status rebuild_at_home();
   Status take_image(HomeRebuild& rebuild, ProcessState& state);
+  Status take_part(const Frame& frame, HomeRebuild& rebuild, std::optional<Layout>& layout,
+                   ProcessState& state);
   void hop(const order::Hop& order, OwnedFd socket);
   Status hop_to(const order::Hop& order, SecureChannel& target);
   Status await_hop(SecureChannel& target);

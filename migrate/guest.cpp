@@ -301,6 +301,8 @@ Status Guest::serve_home_frames() {
         break;
       }
       case FrameType::kImageRefused:
+        // It may have waited for us, as the commit may.
+        DROVER_CHECK(lease_.check());
         DROVER_CHECK(run_body());
         break;
       case FrameType::kDiscard:
