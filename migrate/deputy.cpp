@@ -214,7 +214,7 @@ Status Deputy::on_body_frame(const Frame& frame) {
   heard_ = Clock::now();
   if (frame.type == type(FrameType::kHeartbeat)) {
     DROVER_TRY(const auto beat, decode_record<GuestHeartbeat>(frame.payload, "heartbeat"));
-    remote_cpu_ns_ = beat.cpu_ns;
+    remote_cpu_.report(beat.cpu_ns);
     return {};
   }
   // A guest that fails right after its body has begun to run says kFailed.
@@ -397,6 +397,7 @@ Status Deputy::take_image(HomeRebuild& rebuild, ProcessState& state) {
       }
       case FrameType::kState: {
         DROVER_TRY(state, ProcessState::decode(frame.payload, channel_->protocol()));
+        if (state.cpu) remote_cpu_.report(state.cpu->used.runtime);
         break;
       }
       case FrameType::kImageEnd:
@@ -453,7 +454,7 @@ order::DeputyEvent Deputy::counters() const {
   counters->set_moves(moves_);
   counters->set_failed_moves(failed_moves_);
   if (process_) counters->set_away_ns(static_cast<std::uint64_t>((Clock::now() - left_).count()));
-  counters->set_remote_cpu_ns(remote_cpu_ns_);
+  counters->set_remote_cpu_ns(remote_cpu_.total_ns());
   return event;
 }
 

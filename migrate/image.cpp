@@ -79,7 +79,7 @@ Status check_specials(const Layout& l) {
   return {};
 }
 
-void write_thread(WireWriter& w, const ThreadState& t) {
+void write_thread(WireWriter& w, const ThreadState& t, std::uint32_t protocol) {
   w.number(t.tid);
   w.record(t.registers);
   w.number(t.mask);
@@ -94,9 +94,11 @@ void write_thread(WireWriter& w, const ThreadState& t) {
   w.bytes(t.extended_state);
   w.number(static_cast<std::uint32_t>(t.undelivered.size()));
   for (const siginfo_t& info : t.undelivered) w.record(info);
+  if (protocol < 2) return;
+  w.record(t.cpu);
 }
 
-ThreadState read_thread(WireReader& r) {
+ThreadState read_thread(WireReader& r, std::uint32_t protocol) {
   ThreadState t;
   t.tid = r.number<std::int32_t>();
   t.registers = r.record<Registers>();
@@ -113,6 +115,8 @@ ThreadState read_thread(WireReader& r) {
   t.extended_state.assign(state.begin(), state.end());
   const std::uint32_t signals = r.count(sizeof(siginfo_t));
   for (std::uint32_t i = 0; i < signals; ++i) t.undelivered.push_back(r.record<siginfo_t>());
+  if (protocol < 2) return t;
+  t.cpu = r.record<CpuAccount>();
   return t;
 }
 
@@ -120,6 +124,7 @@ Status check_threads(const std::vector<ThreadState>& threads) {
   if (threads.empty()) return refusal("process state: no thread");
   std::set<std::int32_t> tids;
   for (const ThreadState& t : threads) {
+    if (!is_possible(t.cpu)) return refusal("process state: an impossible CPU time");
     if (!is_pid(t.tid)) return refusal("process state: no such tid can be made");
     if (!tids.insert(t.tid).second) return refusal("process state: a thread twice");
     for (const siginfo_t& info : t.undelivered) {
@@ -295,7 +300,7 @@ Result<Layout> Layout::decode(ByteView data) {
   return l;
 }
 
-Bytes ProcessState::encode([[maybe_unused]] std::uint32_t protocol) const {
+Bytes ProcessState::encode(std::uint32_t protocol) const {
   WireWriter w;
   w.record(memory);
   w.bytes(auxiliary_vector);
@@ -304,14 +309,17 @@ Bytes ProcessState::encode([[maybe_unused]] std::uint32_t protocol) const {
   w.number(membarrier);
   w.record(actions);
   w.number(static_cast<std::uint32_t>(threads.size()));
-  for (const ThreadState& t : threads) write_thread(w, t);
+  for (const ThreadState& t : threads) write_thread(w, t, protocol);
   w.number(coarse_ns);
   w.number(monotonic_ns);
   w.number(boottime_ns);
+  if (protocol < 2) return w.take();
+  w.number<std::uint8_t>(cpu ? 1 : 0);
+  w.record(cpu.value_or(CpuAccount{}));
   return w.take();
 }
 
-Result<ProcessState> ProcessState::decode(ByteView data, [[maybe_unused]] std::uint32_t protocol) {
+Result<ProcessState> ProcessState::decode(ByteView data, std::uint32_t protocol) {
   WireReader r(data);
   ProcessState s;
   s.memory = r.record<MemoryFields>();
@@ -323,10 +331,18 @@ Result<ProcessState> ProcessState::decode(ByteView data, [[maybe_unused]] std::u
   s.actions = r.record<std::array<KernelSigaction, kSignalCount>>();
   const std::uint32_t threads = r.count(sizeof(Registers));
   if (threads > kMaxThreads + kSpareThreads) return refusal("process state: too many threads");
-  for (std::uint32_t i = 0; i < threads && !r.failed(); ++i) s.threads.push_back(read_thread(r));
+  for (std::uint32_t i = 0; i < threads && !r.failed(); ++i) {
+    s.threads.push_back(read_thread(r, protocol));
+  }
   s.coarse_ns = r.number<std::int64_t>();
   s.monotonic_ns = r.number<std::int64_t>();
   s.boottime_ns = r.number<std::int64_t>();
+  if (protocol >= 2) {
+    const bool counted = r.number<std::uint8_t>() != 0;
+    const auto cpu = r.record<CpuAccount>();
+    if (!is_possible(cpu)) return refusal("process state: an impossible CPU time");
+    if (counted) s.cpu = cpu;
+  }
   DROVER_CHECK(r.finish("process state"));
   DROVER_CHECK(check_threads(s.threads));
   if (!is_clock(s.coarse_ns) || s.coarse_ns > s.monotonic_ns || !is_clock(s.monotonic_ns) ||

@@ -251,6 +251,7 @@ Result<ProcessState> Outbound::capture() {
 Status Outbound::send_image() {
   DROVER_TRY(ProcessState state, capture());
   state.threads = states_;
+  state.cpu.emplace();
   process_->actions = state.actions;
   process_->kept_pages = argument_pages(state.memory);
   DROVER_TRY(auto all, read_memory_areas(pid_));

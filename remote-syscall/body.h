@@ -10,6 +10,7 @@
 #include "common/process/scratch.h"
 #include "common/process/traced_thread.h"
 #include "remote-syscall/body_messages.h"
+#include "remote-syscall/cpu_account.h"
 
 namespace drover {
 
@@ -32,6 +33,8 @@ struct Body {
   OwnedFd pidfd;
   OwnedFd listener;  ///< of its seccomp filter
   std::array<KernelSigaction, kSignalCount> actions{};
+  BodyCpu cpu;
+  bool counts_cpu = false;  ///< it is known what it has used elsewhere, and home takes part
 
   BodyThread& leader() { return threads.front(); }
   const BodyThread& leader() const { return threads.front(); }

@@ -79,6 +79,7 @@ void BodySupervisor::forget_ended() {
       continue;
     }
     const pid_t tid = thread->thread().tid;
+    body_->cpu.forget(thread->thread().home_tid);
     thread = threads_.erase(thread);
     body_->threads.remove_if([&](const BodyThread& other) { return other.tid == tid; });
   }

@@ -102,7 +102,7 @@ Status HomeThread::on_call(WireReader& reader) {
   const CallClass kind =
       classify_call(call_.request.number, call_.request.arguments, process_->memory->pid());
   const bool makes_thread = is_clone(call_.request.number);
-  if (kind != CallClass::kForwarded && kind != CallClass::kBody && !makes_thread) {
+  if (kind != CallClass::kForwarded && kind != CallClass::kFollowed && !makes_thread) {
     return reply(CallEnd::kGoHome, 0);
   }
   if (!goes_on && !process_->event && signals_seen == signals_told_) {
