@@ -273,6 +273,7 @@ Result<std::uint64_t> send_body_image(SecureChannel& channel, Body& body, const 
   state.membarrier = hosted.membarrier;
   state.actions = body.actions;
   if (body.counts_cpu) state.cpu = body.cpu.process(body);
+  state.limits = body.limits;
 
   std::uint64_t sent = 0;
   if (with_contents) {

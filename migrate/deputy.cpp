@@ -172,6 +172,7 @@ Status Deputy::beat() {
   channel_->allow_stall(time_left(heard_ + lease_));
   if (Clock::now() - beaten_ < kHeartbeatPeriod) return {};
   control_.say_again(counters());
+  DROVER_CHECK(server_->tell_of_changes());
   return say_alive();
 }
 

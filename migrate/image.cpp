@@ -25,6 +25,9 @@ ForeignRange read_range(WireReader& r) {
 constexpr std::uint64_t kUserEnd = 1ULL << 56;
 // Sums and differences of two such times are numbers.
 constexpr std::int64_t kMaxClock = INT64_MAX / 2;
+// What of a state is known.
+constexpr std::uint8_t kHasCpu = 1;
+constexpr std::uint8_t kHasLimits = 2;
 constexpr std::int32_t kMaxPid = 4'194'304;  // PID_MAX_LIMIT, include/linux/threads.h
 
 bool is_page_range(const ForeignRange& range) {
@@ -314,8 +317,9 @@ Bytes ProcessState::encode(std::uint32_t protocol) const {
   w.number(monotonic_ns);
   w.number(boottime_ns);
   if (protocol < 2) return w.take();
-  w.number<std::uint8_t>(cpu ? 1 : 0);
+  w.number<std::uint8_t>((cpu ? kHasCpu : 0) | (limits ? kHasLimits : 0));
   w.record(cpu.value_or(CpuAccount{}));
+  w.record(limits.value_or(MemoryLimits{}));
   return w.take();
 }
 
@@ -338,10 +342,12 @@ Result<ProcessState> ProcessState::decode(ByteView data, std::uint32_t protocol)
   s.monotonic_ns = r.number<std::int64_t>();
   s.boottime_ns = r.number<std::int64_t>();
   if (protocol >= 2) {
-    const bool counted = r.number<std::uint8_t>() != 0;
+    const auto has = r.number<std::uint8_t>();
     const auto cpu = r.record<CpuAccount>();
+    const auto limits = r.record<MemoryLimits>();
     if (!is_possible(cpu)) return refusal("process state: an impossible CPU time");
-    if (counted) s.cpu = cpu;
+    if ((has & kHasCpu) != 0) s.cpu = cpu;
+    if ((has & kHasLimits) != 0) s.limits = limits;
   }
   DROVER_CHECK(r.finish("process state"));
   DROVER_CHECK(check_threads(s.threads));

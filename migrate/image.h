@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "common/foreign_address.h"
+#include "common/process/limits.h"
 #include "common/process/traced_thread.h"
 #include "common/protocol.h"
 #include "remote-syscall/body_messages.h"
@@ -167,6 +168,7 @@ struct ProcessState {
   std::int64_t monotonic_ns = 0;
   std::int64_t boottime_ns = 0;
   // From protocol 2 on.
+  std::optional<MemoryLimits> limits;
   std::optional<CpuAccount> cpu;  // of this absence; nothing: it has been where that is not counted
 
   /// As a peer of this version of the protocol reads it.

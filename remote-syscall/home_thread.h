@@ -12,6 +12,7 @@
 #include "remote-syscall/body_messages.h"
 #include "remote-syscall/hollow_thread.h"
 #include "remote-syscall/home_files.h"
+#include "remote-syscall/home_limits.h"
 
 namespace drover {
 
@@ -44,6 +45,7 @@ struct HomeProcess {
   const ForeignMemory* memory;
   SecureChannel* channel;
   HomeFiles files;
+  HomeLimits limits;
   std::array<KernelSigaction, kSignalCount> actions;
   CallCounters* counters;
   bool recalling = false;

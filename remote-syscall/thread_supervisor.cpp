@@ -2,6 +2,7 @@
 
 #include <linux/audit.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 
 #include "common/log.h"
@@ -71,7 +72,7 @@ Status ThreadSupervisor::dispatch(const seccomp_notif& notification) {
     case CallClass::kBoth:
       return mediate(notification);
     case CallClass::kFollowed:
-      return body_can_follow(number) ? forward(notification) : need_home(number);
+      return body_can_follow(number, arguments) ? forward(notification) : need_home(number);
     case CallClass::kExit:
       return end(notification);
     case CallClass::kLocal:
@@ -99,8 +100,11 @@ Status ThreadSupervisor::end(const seccomp_notif& notification) {
   return leaving_ ? let_through(notification.id) : Status{};
 }
 
-bool ThreadSupervisor::body_can_follow(int number) const {
-  return channel_->protocol() >= 2 && body_->counts_cpu && number == SYS_clock_gettime;
+bool ThreadSupervisor::body_can_follow(int number, const CallArguments& arguments) const {
+  if (channel_->protocol() < 2) return false;
+  if (number == SYS_setrlimit) return arguments[0] != RLIMIT_CPU;
+  if (number == SYS_prlimit64) return arguments[1] != RLIMIT_CPU;
+  return body_->counts_cpu && number == SYS_clock_gettime;
 }
 
 Status ThreadSupervisor::forward(const seccomp_notif& notification) {

@@ -78,7 +78,7 @@ REACHED = ("OUTBOUND", "HOMECOMING", "HOP", "COMMIT_UNDONE", "HOP_UNDONE", "IMAG
 NOT_MODELLED = {
     "kHello", "kClockAsk", "kClockTell", "kClockDone",
     "kIdentity", "kOfferContent", "kWantContent", "kContent", "kLayout", "kPages", "kState",
-    "kMask", "kMaskSet", "kSignal", "kFatal", "kThreads",
+    "kMask", "kMaskSet", "kSignal", "kFatal", "kThreads", "kLimits",
 }
 
 

@@ -84,6 +84,8 @@ ProcessState some_state() {
   state.boottime_ns = 6'000'000'000;
   state.cpu = CpuAccount{{900, 700, 200}, {690, 210}};
   state.threads[1].cpu = {{90, 70, 20}, {69, 21}};
+  state.limits.emplace();
+  state.limits->stack = {1 << 23, 1 << 24};
   return state;
 }
 
@@ -390,7 +392,7 @@ TEST(ProcessStateMessage, TimesAreOnesThatThereAre) {
             "process state: an impossible time");
 }
 
-TEST(ProcessStateMessage, TellsOfCpuTimeFromProtocol2On) {
+TEST(ProcessStateMessage, TellsOfCpuTimeAndLimitsFromProtocol2On) {
   const ProcessState state = some_state();
   const auto read = ProcessState::decode(state.encode());
   ASSERT_TRUE(read.ok());
@@ -398,13 +400,17 @@ TEST(ProcessStateMessage, TellsOfCpuTimeFromProtocol2On) {
   EXPECT_EQ(read->threads[1].cpu, state.threads[1].cpu);
   const auto old = ProcessState::decode(state.encode(1), 1);
   ASSERT_TRUE(old.ok());
+  EXPECT_EQ(read->limits, state.limits);
   EXPECT_EQ(old->cpu, std::nullopt) << "not known";
+  EXPECT_EQ(old->limits, std::nullopt);
   EXPECT_EQ(old->threads[1].cpu, CpuAccount{});
   EXPECT_FALSE(ProcessState::decode(state.encode(1), 2).ok());
   EXPECT_FALSE(ProcessState::decode(state.encode(2), 1).ok());
   ProcessState unknown = state;
   unknown.cpu.reset();
+  unknown.limits.reset();
   EXPECT_EQ(ProcessState::decode(unknown.encode())->cpu, std::nullopt);
+  EXPECT_EQ(ProcessState::decode(unknown.encode())->limits, std::nullopt);
 }
 
 TEST(ProcessStateMessage, CpuTimesAreOnesThatThereAre) {
