@@ -176,6 +176,7 @@ Status Deputy::beat() {
   channel_->allow_stall(time_left(heard_ + lease_));
   if (Clock::now() - beaten_ < kHeartbeatPeriod) return {};
   control_.say_again(counters());
+  DROVER_CHECK(server_->tell_of_changes());
   return say_alive();
 }
 
@@ -218,7 +219,7 @@ Status Deputy::on_body_frame(const Frame& frame) {
   heard_ = Clock::now();
   if (frame.type == type(FrameType::kHeartbeat)) {
     DROVER_TRY(const auto beat, decode_record<GuestHeartbeat>(frame.payload, "heartbeat"));
-    remote_cpu_ns_ = beat.cpu_ns;
+    remote_cpu_.report(beat.cpu_ns);
     return {};
   }
   // A guest that fails right after its body has begun to run says kFailed.
@@ -419,6 +420,7 @@ Status Deputy::take_part(const Frame& frame, HomeRebuild& rebuild, std::optional
                          ProcessState& state) {
   if (frame.type == type(FrameType::kState)) {
     DROVER_TRY(state, ProcessState::decode(frame.payload, channel_->protocol()));
+    if (state.cpu) remote_cpu_.report(state.cpu->used.runtime);
     return {};
   }
   if (frame.type == type(FrameType::kPages)) {
@@ -475,7 +477,7 @@ order::DeputyEvent Deputy::counters() const {
   counters->set_moves(moves_);
   counters->set_failed_moves(failed_moves_);
   if (process_) counters->set_away_ns(static_cast<std::uint64_t>((Clock::now() - left_).count()));
-  counters->set_remote_cpu_ns(remote_cpu_ns_);
+  counters->set_remote_cpu_ns(remote_cpu_.total_ns());
   counters->set_kept(kept_ && kept_->whole());
   if (kept_) counters->set_why_not(kept_->why_not());
   return event;

@@ -106,7 +106,7 @@ class Deputy {
   CallCounters counters_;
   std::uint64_t moves_ = 0;
   std::uint64_t failed_moves_ = 0;
-  std::uint64_t remote_cpu_ns_ = 0;
+  ReportedCpu remote_cpu_;
   MoveFigures figures_;
   std::chrono::steady_clock::time_point move_began_;
   std::chrono::steady_clock::time_point left_;

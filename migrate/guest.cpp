@@ -184,6 +184,8 @@ Status Guest::await_commit() {
   DROVER_TRY(const auto commit, decode_record<Commit>(frame.payload, "commit"));
   lease_.grant(std::chrono::milliseconds(commit.lease_ms));
   DROVER_CHECK(fault_point("guest.image.committed"));
+  body_->cpu = BodyCpu(*body_, hosted_.cpu.value_or(CpuAccount{}), hosted_.threads_cpu);
+  body_->counts_cpu = home_->protocol() >= 2 && hosted_.cpu.has_value();
   supervisor_.emplace(*body_, *home_);
   supervisor_->adopt(hosted_.undelivered);
   // The commit may have waited for us: with the lease over, the process may run at home again.
@@ -228,7 +230,7 @@ Status Guest::say_alive() {
   const auto now = Clock::now();
   if (now - beaten_ < kHeartbeatPeriod) return {};
   beaten_ = now;
-  return home_->send(type(FrameType::kHeartbeat), encode_record(GuestHeartbeat{body_cpu_ns()}));
+  return home_->send(type(FrameType::kHeartbeat), encode_record(GuestHeartbeat{cpu_away_ns()}));
 }
 
 Status Guest::hear_home() {
@@ -263,22 +265,21 @@ Status Guest::beat() {
   const auto now = Clock::now();
   if (now - beaten_ < kHeartbeatPeriod) return {};
   beaten_ = now;
-  const std::uint64_t cpu = body_cpu_ns();
   order::GuestEvent event;
   event.mutable_state()->set_state(supervisor_->frozen() ? "frozen" : "running");
-  event.mutable_state()->set_cpu_ns(cpu);
+  event.mutable_state()->set_cpu_ns(cpu_here_ns());
   control_.say_again(event);
-  return home_->send(type(FrameType::kHeartbeat), encode_record(GuestHeartbeat{cpu}));
+  return home_->send(type(FrameType::kHeartbeat), encode_record(GuestHeartbeat{cpu_away_ns()}));
 }
 
-std::uint64_t Guest::body_cpu_ns() const {
-  clockid_t clock{};
-  timespec t{};
-  if (!body_ || clock_getcpuclockid(body_->pid, &clock) != 0 || clock_gettime(clock, &t) != 0) {
-    return 0;
-  }
-  return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000 +
-         static_cast<std::uint64_t>(t.tv_nsec);
+std::uint64_t Guest::cpu_here_ns() const {
+  const auto used = body_ ? cpu_time_of_process(body_->pid) : Result<CpuTime>(CpuTime{});
+  return used ? used->runtime : 0;
+}
+
+/// With what it has used on other nodes since it left its home, if that is known.
+std::uint64_t Guest::cpu_away_ns() {
+  return body_ && body_->counts_cpu ? body_->cpu.process(*body_).used.runtime : cpu_here_ns();
 }
 
 Status Guest::serve_home_frames() {

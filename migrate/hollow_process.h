@@ -7,6 +7,7 @@
 #include "common/process/injection.h"
 #include "migrate/capture.h"
 #include "migrate/image.h"
+#include "migrate/lifted_limits.h"
 #include "remote-syscall/hollow_thread.h"
 
 namespace drover {
@@ -48,7 +49,12 @@ class HomeRebuild {
         thread_(&threads.front()),
         memory_(&memory),
         contents_(&contents),
-        kept_(kept) {}
+        kept_(kept),
+        limits_(*thread_, memory) {}
+  HomeRebuild(const HomeRebuild&) = delete;
+  HomeRebuild& operator=(const HomeRebuild&) = delete;
+  /// Without `finish`, P serves on.
+  ~HomeRebuild();
 
   /// Makes P's areas those of the body.
   Status lay_out(const Layout& layout);
@@ -81,6 +87,7 @@ class HomeRebuild {
   const ForeignMemory* memory_;
   const HomeContents* contents_;
   ForeignRange kept_;  // what was not dropped
+  LiftedLimits limits_;
 };
 
 /// Removes our mapping from a stopped process by its vDSO, leaving the thread stopped in the

@@ -58,9 +58,13 @@ Result<Identity> identity_of(pid_t pid, const std::string& job, const std::strin
   return identity;
 }
 
-/// For how many threads that it will make while away there is to be room: it counts in RLIMIT_AS.
+/// For how many threads that it will make while away there is to be room: it counts in RLIMIT_AS
+/// and RLIMIT_DATA.
 std::size_t spare_threads(pid_t pid) {
-  return soft_limit_of(pid, "Max address space") == "unlimited" ? kSpareThreads : 0;
+  const auto limits = memory_limits_of(pid);
+  const bool unlimited =
+      limits && limits->address_space.soft == Limit::kNone && limits->data.soft == Limit::kNone;
+  return unlimited ? kSpareThreads : 0;
 }
 
 Error another_program() { return refusal("it has become another program meanwhile: try again"); }
@@ -252,6 +256,8 @@ Result<ProcessState> Outbound::capture() {
 Status Outbound::send_image() {
   DROVER_TRY(ProcessState state, capture());
   state.threads = states_;
+  state.cpu.emplace();
+  DROVER_TRY(state.limits, memory_limits_of(pid_));
   process_->actions = state.actions;
   process_->kept_pages = argument_pages(state.memory);
   DROVER_TRY(auto all, read_memory_areas(pid_));

@@ -56,6 +56,9 @@ enum class FrameType : std::uint16_t {
   kMaskSet,    // deputy: the answer to a kMask that wants one
   kNeedHome,   // guest: the thread is at a call that only home can execute
   kThreads,    // guest: all threads of the body: what was said of another one's end was lost
+
+  // From protocol 2 on.
+  kLimits = 75,  // deputy: the program's limits of memory are now these: MemoryLimits
 };
 
 /// As it stands in the head of a frame.

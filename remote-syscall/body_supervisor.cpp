@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "common/process/queued_signal.h"
+#include "remote-syscall/body_limits.h"
 
 namespace drover {
 
@@ -80,6 +81,7 @@ void BodySupervisor::forget_ended() {
       continue;
     }
     const pid_t tid = thread->thread().tid;
+    body_->cpu.forget(thread->thread().home_tid);
     thread = threads_.erase(thread);
     body_->threads.remove_if([&](const BodyThread& other) { return other.tid == tid; });
   }
@@ -104,6 +106,10 @@ Status BodySupervisor::on_frame(const Frame& frame) {
     case FrameType::kSignal: {
       DROVER_TRY(const auto message, SignalMessage::decode(frame.payload));
       return on_signal(message);
+    }
+    case FrameType::kLimits: {
+      DROVER_TRY(const auto limits, decode_record<MemoryLimits>(frame.payload, "limits"));
+      return limit_body(*body_, limits);
     }
     default:
       return refusal("unexpected message " + std::to_string(frame.type) + " from home");

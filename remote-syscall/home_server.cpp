@@ -16,6 +16,7 @@ HomeServer::HomeServer(std::list<HollowThread>& threads, const ForeignMemory& me
                .memory = &memory,
                .channel = &channel,
                .files = HomeFiles(memory.pid()),
+               .limits = HomeLimits(memory.pid()),
                .actions = actions,
                .counters = &counters,
                .event = {}} {
@@ -178,6 +179,8 @@ Status HomeServer::take_back(pid_t tid, const siginfo_t& info) {
   return told ? (*told)->take_back(info) : Status{};  // what is sent to a thread ends with it
 }
 
+Status HomeServer::tell_of_changes() { return process_.limits.tell_changes(*process_.channel); }
+
 Status HomeServer::begin_recall() {
   process_.recalling = true;
   process_.files.forget_all();
@@ -212,6 +215,7 @@ std::vector<HollowThread*> HomeServer::resting() {
 
 void HomeServer::attach(SecureChannel& channel) {
   process_.channel = &channel;
+  process_.limits.begin_anew();
   for (HomeThread& thread : threads_) thread.begin_anew();
 }
 

@@ -24,6 +24,8 @@ class HomeServer {
   /// For how long it is well that threads are stopped and would not notice a signal: then it is to
   /// `rest`. Nothing if none is.
   std::optional<std::chrono::milliseconds> deaf_patience() const;
+  /// Tells the guest what others have changed of P. To be called now and then.
+  Status tell_of_changes();
   /// The thread of the body is in a call that a move has disturbed, and goes on with it.
   void await_call(pid_t tid);
 

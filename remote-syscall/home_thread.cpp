@@ -102,7 +102,7 @@ Status HomeThread::on_call(WireReader& reader) {
   const CallClass kind =
       classify_call(call_.request.number, call_.request.arguments, process_->memory->pid());
   const bool makes_thread = is_clone(call_.request.number);
-  if (kind != CallClass::kForwarded && kind != CallClass::kBody && !makes_thread) {
+  if (kind != CallClass::kForwarded && kind != CallClass::kFollowed && !makes_thread) {
     return reply(CallEnd::kGoHome, 0);
   }
   if (!goes_on && !process_->event && signals_seen == signals_told_) {
@@ -307,6 +307,9 @@ Status HomeThread::reply(CallEnd end, std::int64_t result, std::optional<std::in
     }
     reply.pieces = pieces_;
     reply.data = out_;
+  }
+  if (began && *came_to == 0 && HomeLimits::are_changed_by(call_.request.number)) {
+    DROVER_CHECK(process_->limits.tell_changes(*process_->channel));
   }
   if (end == CallEnd::kInterrupted) goes_on_ = false;
   if (began) ++process_->counters->calls[call_.request.number].served;

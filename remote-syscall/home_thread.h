@@ -13,6 +13,7 @@
 #include "remote-syscall/effects.h"
 #include "remote-syscall/hollow_thread.h"
 #include "remote-syscall/home_files.h"
+#include "remote-syscall/home_limits.h"
 
 namespace drover {
 
@@ -45,6 +46,7 @@ struct HomeProcess {
   const ForeignMemory* memory;
   SecureChannel* channel;
   HomeFiles files;
+  HomeLimits limits;
   std::array<KernelSigaction, kSignalCount> actions;
   CallCounters* counters;
   bool recalling = false;

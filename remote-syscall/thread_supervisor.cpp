@@ -2,10 +2,12 @@
 
 #include <linux/audit.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 
 #include "common/log.h"
 #include "common/process/short_transfer.h"
+#include "remote-syscall/cpu_answers.h"
 #include "remote-syscall/disturbed_call.h"
 #include "remote-syscall/home_server.h"
 
@@ -68,8 +70,9 @@ Status ThreadSupervisor::dispatch(const seccomp_notif& notification) {
     case CallClass::kForwarded:
       return forward(notification);
     case CallClass::kBoth:
-    case CallClass::kBody:
       return mediate(notification);
+    case CallClass::kFollowed:
+      return body_can_follow(number, arguments) ? forward(notification) : need_home(number);
     case CallClass::kExit:
       return end(notification);
     case CallClass::kLocal:
@@ -95,6 +98,13 @@ Status ThreadSupervisor::end(const seccomp_notif& notification) {
   leaving_ = !whole_process;
   DROVER_CHECK(channel_->send(type(FrameType::kExit), encode_record(message)));
   return leaving_ ? let_through(notification.id) : Status{};
+}
+
+bool ThreadSupervisor::body_can_follow(int number, const CallArguments& arguments) const {
+  if (channel_->protocol() < 2) return false;
+  if (number == SYS_setrlimit) return arguments[0] != RLIMIT_CPU;
+  if (number == SYS_prlimit64) return arguments[1] != RLIMIT_CPU;
+  return body_->counts_cpu && number == SYS_clock_gettime;
 }
 
 Status ThreadSupervisor::forward(const seccomp_notif& notification) {
@@ -137,8 +147,6 @@ Status ThreadSupervisor::mediate(const seccomp_notif& notification) {
     case SYS_set_tid_address:
       thread_->clear_child_tid = notification.data.args[0];
       break;
-    case SYS_sched_getaffinity:
-      return forward(notification);  // the answer is P's
     default:
       return need_home(notification.data.nr);
   }
@@ -205,6 +213,12 @@ Status ThreadSupervisor::on_reply(ByteView payload) {
   DROVER_CHECK(reply.decode(r));
   if (!call_.active || head.sequence != call_.sequence) return refusal("a reply to no call");
 
+  Bytes with_ours;
+  if (body_->counts_cpu && tells_cpu_time(call_.request.number)) {
+    with_ours.assign(reply.data.begin(), reply.data.end());
+    add_body_cpu(call_.request, reply, *body_, thread_->home_tid, with_ours);
+    reply.data = with_ours;
+  }
   std::int64_t result = reply.result;
   if (result == kErestartnointr) result = if_signalled_;
   if (head.end != CallEnd::kGoHome) {

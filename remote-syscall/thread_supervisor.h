@@ -77,6 +77,7 @@ class ThreadSupervisor {
   Status leave_restart_block();
   Result<bool> signal_waits_in_body();
   Status forget_vanished();
+  bool body_can_follow(int number, const CallArguments& arguments) const;
   Status forward(const seccomp_notif& notification);
   Status mediate(const seccomp_notif& notification);
   Status send_call();

@@ -366,6 +366,93 @@ TEST(HomeRebuild, AMovedMappingIsNotSoughtInAFifo) {
   EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(2));
 }
 
+namespace {
+
+/// Limits the child's address space to what it has now, which nobody without privileges raises
+/// again; but who may raise it shall not either, or it would be no test.
+void limit_for_good(AwayChild& away, std::uint64_t size) {
+  const ForeignAddress at = away.thread().scratch().data();
+  ASSERT_TRUE(away.child().memory().write_record(at, rlimit64{size, size}));
+  ASSERT_TRUE(away.call(SYS_setresuid, {kOther, kOther, kOther}));
+  ASSERT_TRUE(away.call(SYS_prlimit64, {0, RLIMIT_AS, at.value(), 0}));
+}
+
+std::uint64_t mapped_size(pid_t pid) {
+  const auto status = read_proc_file("/proc/" + std::to_string(pid) + "/status");
+  const auto at = status ? status->find("VmSize:") : std::string::npos;
+  return at == std::string::npos ? 0 : std::strtoull(status->c_str() + at + 7, nullptr, 10) << 10;
+}
+
+Area anonymous_area(ForeignRange range) {
+  Area area;
+  area.range = range;
+  area.protection = PROT_READ | PROT_WRITE;
+  area.flags = Area::kNoReserve;
+  return area;
+}
+
+}  // namespace
+
+// It has grown away up to its limit, and let other memory go: at home there is room for that once
+// the scratch is cut down and the other memory gone.
+TEST(HomeRebuild, AHardLimitIsKeptThatOnlyTheProgramItselfMeets) {
+  if (kHasShadow) GTEST_SKIP() << "not with a sanitizer";
+  constexpr std::uint64_t kOld = 2048, kNew = 6000;  // pages
+  AwayChild away;
+  ASSERT_TRUE(away.hold());
+  const auto page_map = away.pages();
+  ASSERT_TRUE(page_map);
+  ASSERT_TRUE(away.contents().take_up(away.areas(), away.child().memory(), *page_map));
+  auto layout = away.layout();
+  ASSERT_TRUE(layout) << layout.error().message();
+  const std::uint64_t program = mapped_size(away.child().pid()) - Scratch::size_for(1);
+  ASSERT_TRUE(away.call(SYS_mmap, {kPlace, kOld * kPageSize, PROT_READ | PROT_WRITE,
+                                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, ~0ULL, 0}));
+  const std::uint64_t limit =
+      program + kNew * kPageSize + Scratch::least_size_for(1) + 4 * kPageSize;
+  limit_for_good(away, limit);
+  layout->areas.push_back(anonymous_area(pages_at_place(8192, 8192 + kNew)));
+  std::ranges::sort(layout->areas, {}, [](const Area& a) { return a.range.start; });
+  {
+    HomeRebuild rebuild = away.rebuild();
+    const Status laid_out = rebuild.lay_out(*layout);
+    ASSERT_TRUE(laid_out) << laid_out.error().message();
+    EXPECT_EQ(away.areas(pages_at_place(8192, 8192 + kNew)).size(), 1U);
+  }
+  // It was not brought to an end: P serves on, with all of its scratch.
+  const ForeignAddress last = away.thread().scratch().range().end + -sizeof(int);
+  EXPECT_TRUE(away.child().memory().write_record(last, 1));
+  const auto limits = memory_limits_of(away.child().pid());
+  ASSERT_TRUE(limits);
+  EXPECT_EQ(limits->address_space, (Limit{limit, limit}));
+}
+
+TEST(HomeRebuild, SoftLimitsAreInForceAgainAtHome) {
+  if (kHasShadow) GTEST_SKIP() << "not with a sanitizer";
+  AwayChild away;
+  ASSERT_TRUE(away.hold());
+  const auto page_map = away.pages();
+  ASSERT_TRUE(page_map);
+  ASSERT_TRUE(away.contents().take_up(away.areas(), away.child().memory(), *page_map));
+  auto layout = away.layout();
+  ASSERT_TRUE(layout) << layout.error().message();
+  const std::uint64_t limit = mapped_size(away.child().pid()) - Scratch::size_for(1) + kPageSize;
+  const ForeignAddress at = away.thread().scratch().data();
+  ASSERT_TRUE(away.child().memory().write_record(at, rlimit64{limit, RLIM64_INFINITY}));
+  ASSERT_TRUE(away.call(SYS_prlimit64, {0, RLIMIT_AS, at.value(), 0}));
+  layout->areas.push_back(anonymous_area(pages_at_place(0, 1)));
+  std::ranges::sort(layout->areas, {}, [](const Area& a) { return a.range.start; });
+  HomeRebuild rebuild = away.rebuild();
+  const Status laid_out = rebuild.lay_out(*layout);
+  ASSERT_TRUE(laid_out) << laid_out.error().message();
+  ASSERT_TRUE(rebuild.load(away.state()));
+  const Status finished = rebuild.finish(away.state());
+  ASSERT_TRUE(finished) << finished.error().message();
+  const auto limits = memory_limits_of(away.child().pid());
+  ASSERT_TRUE(limits);
+  EXPECT_EQ(limits->address_space, (Limit{limit, Limit::kNone}));
+}
+
 // The one has a page of its own there, so that its content cannot be the other's.
 TEST(Capture, TwoMappingsOfAFileAreTwoContentsIfOneHasBeenWrittenTo) {
   const NamelessFile file;
