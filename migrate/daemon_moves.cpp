@@ -335,6 +335,9 @@ void Moves::deputy_says(const std::string& id, const order::DeputyEvent& event) 
       return standing(job, event.standing());
     case order::DeputyEvent::kSilence:
       return fell_silent(job, event.silence().silent());
+    case order::DeputyEvent::kStop:
+      job->stopped = event.stop().stopped();
+      return;
     case order::DeputyEvent::EVENT_NOT_SET:
       return log_warn("{}: its deputy says what is not known here", describe(*job));
   }
@@ -422,7 +425,7 @@ void Moves::deputy_gone(const std::string& id, std::optional<int> wait_status,
   if (!job) return;
   job->settle_counters();
   job->deputy.reset();
-  job->silent = false;
+  job->silent = job->stopped = false;
   jobs_.changed(*job);
   const auto found = moves_.find(id);
   const MovePtr move = found == moves_.end() ? nullptr : found->second;

@@ -50,6 +50,7 @@ void Moves::standing(const JobPtr& job, const order::Standing& standing) {
   job->body_epoch = standing.epoch();
   job->moves = job->moves_before + standing.moves();
   job->silent = standing.silent();
+  job->stopped = standing.stopped();
   if (!moves_.count(job->id)) job->state = JobState::kAway;
   jobs_.changed(*job);
   log_info("job {}: found again, on {}, epoch {}", job->pid, job->where, job->body_epoch);

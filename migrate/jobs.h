@@ -78,6 +78,7 @@ struct Job {
   std::uint64_t epoch = 0;       ///< the last that was given out: a move that failed had one, too
   std::uint64_t body_epoch = 0;  ///< of the body that runs, or ran last
   bool silent = false;           ///< nothing has been heard of its node for a while
+  bool stopped = false;          ///< by a signal, while it is away
   std::uint64_t moves = 0;
   std::uint64_t moves_before = 0;  ///< of deputies that have gone
   std::string last_refusal;

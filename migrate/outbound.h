@@ -24,6 +24,7 @@ struct AwayProcess {
   ForeignRange kept_pages;          ///< of memory that is not dropped
   std::list<HollowThread> threads;  ///< the leading one first
   std::vector<pid_t> in_calls;      ///< those that were when they left
+  bool stopped = false;             ///< by a signal, and its body has been told
 };
 
 struct MoveFigures {

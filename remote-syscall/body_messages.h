@@ -56,6 +56,10 @@ enum class FrameType : std::uint16_t {
   kMaskSet,    // deputy: the answer to a kMask that wants one
   kNeedHome,   // guest: the thread is at a call that only home can execute
   kThreads,    // guest: all threads of the body: what was said of another one's end was lost
+
+  // Since version 2.
+  kStop = 85,  // deputy: a signal has stopped the process: the body is to stand still
+  kContinue,   // deputy: it goes on
 };
 
 /// As it stands in the head of a frame.

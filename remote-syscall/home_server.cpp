@@ -11,14 +11,15 @@ namespace drover {
 HomeServer::HomeServer(std::list<HollowThread>& threads, const ForeignMemory& memory,
                        SecureChannel& channel,
                        const std::array<KernelSigaction, kSignalCount>& actions,
-                       CallCounters& counters)
+                       CallCounters& counters, bool stopped)
     : process_{.threads = &threads,
                .memory = &memory,
                .channel = &channel,
                .files = HomeFiles(memory.pid()),
                .actions = actions,
                .counters = &counters,
-               .event = {}} {
+               .event = {}},
+      told_of_stop_(stopped) {
   for (HollowThread& thread : threads) threads_.emplace_back(thread, process_);
 }
 
@@ -30,7 +31,7 @@ Result<HomeThread*> HomeServer::thread(pid_t tid) {
 }
 
 Status HomeServer::on_frame(const Frame& frame) {
-  DROVER_CHECK(serve(frame));
+  DROVER_CHECK(waits_for_end_of_stop(frame) ? keep(frame) : serve(frame));
   return notice_end();
 }
 
@@ -128,7 +129,8 @@ Status HomeServer::on_fatal(const FatalMessage& message) {
 
 Status HomeServer::look() {
   for (HomeThread& thread : threads_) DROVER_CHECK(thread.look());
-  return notice_end();
+  DROVER_CHECK(notice_end());
+  return follow_stop();
 }
 
 // The leading thread's end is told last.
@@ -152,7 +154,8 @@ Status HomeServer::notice_end() {
 }
 
 Status HomeServer::rest() {
-  for (HomeThread& thread : threads_) DROVER_CHECK(thread.rest());
+  const bool in_group_stop = stop_begun();
+  for (HomeThread& thread : threads_) DROVER_CHECK(thread.rest(in_group_stop));
   return {};
 }
 
@@ -186,12 +189,15 @@ Status HomeServer::begin_recall() {
     thread.is_to_stop_late();
     break;
   }
+  if (stopped) DROVER_CHECK(serve_kept());
   DROVER_CHECK(look());
+  for (HomeThread& thread : threads_) DROVER_CHECK(thread.end_unblocking());
   return stopped;
 }
 
-void HomeServer::attach(SecureChannel& channel) {
+void HomeServer::attach(SecureChannel& channel, bool stopped) {
   process_.channel = &channel;
+  told_of_stop_ = stopped;
   for (HomeThread& thread : threads_) thread.begin_anew();
 }
 
