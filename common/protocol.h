@@ -9,4 +9,7 @@ namespace drover {
 inline constexpr std::uint32_t kNewestProtocol = 2;
 inline constexpr std::uint32_t kOldestProtocol = 1;
 
+/// A body can be told that its process is stopped, and stands still then.
+inline constexpr std::uint32_t kFirstWithStops = 2;
+
 }  // namespace drover

@@ -350,6 +350,9 @@ void Moves::deputy_says(const std::string& id, const order::DeputyEvent& event) 
                       event.body_lost().wait_ms() / 1000);
     case order::DeputyEvent::kSilence:
       return fell_silent(job, event.silence().silent());
+    case order::DeputyEvent::kStop:
+      job->stopped = event.stop().stopped();
+      return;
     case order::DeputyEvent::EVENT_NOT_SET:
       return log_warn("{}: its deputy says what is not known here", describe(*job));
   }

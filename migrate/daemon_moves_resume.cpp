@@ -51,6 +51,7 @@ void Moves::standing(const JobPtr& job, const order::Standing& standing) {
   job->moves = job->moves_before + standing.moves();
   job->silent = standing.silent();
   job->body_lost = standing.body_lost();
+  job->stopped = standing.stopped();
   if (!moves_.count(job->id)) job->state = JobState::kAway;
   jobs_.changed(*job);
   log_info("job {}: found again, on {}, epoch {}", job->pid, job->where, job->body_epoch);

@@ -128,7 +128,8 @@ Status Deputy::begin(const order::Outbound& order, OwnedFd socket) {
   committed_ = outbound.committed();
   if (!away) return away.error();
   process_ = *std::move(away);
-  server_.emplace(process_->threads, process_->memory, *channel_, process_->actions, counters_);
+  server_.emplace(process_->threads, process_->memory, *channel_, process_->actions, counters_,
+                  process_->stopped);
   for (const pid_t tid : process_->in_calls) server_->await_call(tid);
   if (process_->kept_state) keep();
   heard_ = beaten_ = left_ = Clock::now();
@@ -147,7 +148,7 @@ Status Deputy::serve() {
     DROVER_CHECK(server_->rest());
     DROVER_CHECK(drop_kept());
     DROVER_CHECK(beat());
-    if (postponed_ && !silent()) come_home(*std::exchange(postponed_, std::nullopt), {});
+    if (postponed_ && !silent()) come_home(*std::exchange(postponed_, std::nullopt));
     if (done_) break;
     DROVER_CHECK(wait_for_anything(children.get()));
   }
@@ -173,6 +174,7 @@ Status Deputy::wait_for_anything(int children) {
 Status Deputy::beat() {
   DROVER_CHECK(check_silence(lease_));
   report_silence();
+  report_stop();
   channel_->allow_stall(time_left(heard_ + lease_));
   if (Clock::now() - beaten_ < kHeartbeatPeriod) return {};
   control_.say_again(counters());
@@ -200,6 +202,14 @@ void Deputy::report_silence() {
   said_silent_ = !said_silent_;
   order::DeputyEvent event;
   event.mutable_silence()->set_silent(said_silent_);
+  static_cast<void>(control_.say(event));
+}
+
+void Deputy::report_stop() {
+  if (server_->stopped() == said_stopped_) return;
+  said_stopped_ = !said_stopped_;
+  order::DeputyEvent event;
+  event.mutable_stop()->set_stopped(said_stopped_);
   static_cast<void>(control_.say(event));
 }
 
@@ -234,7 +244,7 @@ Status Deputy::on_event(const HomeEvent& event) {
     over(event.wait_status);
     return {};
   }
-  come_home(event.words, event.raise);
+  come_home(event.words);
   return {};
 }
 
@@ -256,7 +266,7 @@ Status Deputy::on_order() {
     report_move(where_, "home", why, "asked");
     if (!goes_back(why, /*listens=*/false)) lost(why);
   } else if (order.has_recall()) {
-    come_home(order.recall().reason().empty() ? "asked" : order.recall().reason(), {});
+    come_home(order.recall().reason().empty() ? "asked" : order.recall().reason());
   } else if (order.has_hop() && (*packet)->fds.size() == 1) {
     hop(order.hop(), std::move((*packet)->fds.front()));
   } else {
@@ -267,9 +277,8 @@ Status Deputy::on_order() {
 
 // ---------------------------------------------------------------------------- home
 
-void Deputy::come_home(const std::string& reason, const std::optional<siginfo_t>& raise) {
+void Deputy::come_home(const std::string& reason) {
   if (reason != "asked") move_began_ = Clock::now();
-  if (raise) to_raise_ = raise;  // kept for the next time if this one fails
   // One that is held for a silent guest is not to be lost for an order.
   const Status heard = check_silence(kLease);
   if (!heard && reason != "asked") postponed_ = reason;
@@ -368,10 +377,12 @@ Status Deputy::rebuild_at_home() {
   DROVER_CHECK(fault_point("deputy.home.loaded"));
   for (ThreadState& thread : state.threads) {
     for (const siginfo_t& info : server_->untold(thread.tid)) thread.undelivered.push_back(info);
+    // The stop has come later, and has taken it back.
+    if (!server_->stop_begun()) continue;
+    std::erase_if(thread.undelivered,
+                  [](const siginfo_t& info) { return info.si_signo == SIGCONT; });
   }
-  std::vector<siginfo_t> to_process;
-  if (to_raise_) to_process.push_back(*to_raise_);
-  DROVER_CHECK(rebuild.finish(state, to_process));
+  DROVER_CHECK(rebuild.finish(state));
   figures_.freeze = Clock::now() - stopped_at;
   // It runs at home: nothing can fail any more.
   static_cast<void>(fault_point("deputy.home.resumed"));
@@ -491,6 +502,7 @@ void Deputy::report_standing() {
   event.mutable_standing()->set_moves(moves_);
   event.mutable_standing()->set_silent(said_silent_);
   event.mutable_standing()->set_body_lost(body_lost_);
+  event.mutable_standing()->set_stopped(said_stopped_);
   static_cast<void>(control_.say(counters()));
   static_cast<void>(control_.say(event));
 }

@@ -179,7 +179,11 @@ Status Guest::await_commit() {
   lease_.begin();
   DROVER_CHECK(home_->send(type(FrameType::kReady), {}));
   DROVER_CHECK(fault_point("guest.image.ready-sent"));
-  DROVER_TRY(const Frame frame, home_->receive_within(kLease / 2));
+  DROVER_TRY(Frame frame, home_->receive_within(kLease / 2));
+  const bool stopped = frame.type == type(FrameType::kStop);
+  if (stopped) {
+    DROVER_TRY(frame, home_->receive_within(kLease / 2));
+  }
   if (frame.type != type(FrameType::kCommit)) return refusal("home does not commit the move");
   DROVER_TRY(const auto commit, decode_record<Commit>(frame.payload, "commit"));
   lease_.grant(std::chrono::milliseconds(commit.lease_ms));
@@ -190,7 +194,7 @@ Status Guest::await_commit() {
   supervisor_->adopt(hosted_.undelivered);
   // The commit may have waited for us: with the lease over, the process may run at home again.
   DROVER_CHECK(lease_.check());
-  DROVER_CHECK(run_body());
+  DROVER_CHECK(stopped ? supervisor_->stand_still() : run_body());
   DROVER_CHECK(home_->send(type(FrameType::kRunning), {}));
   if (from_guest_) DROVER_CHECK(supervisor_->declare_anew());
   beaten_ = Clock::now();
@@ -266,7 +270,9 @@ Status Guest::beat() {
   if (now - beaten_ < kHeartbeatPeriod) return {};
   beaten_ = now;
   order::GuestEvent event;
-  event.mutable_state()->set_state(supervisor_->frozen() ? "frozen" : "running");
+  event.mutable_state()->set_state(supervisor_->stopped()  ? "stopped"
+                                   : supervisor_->frozen() ? "frozen"
+                                                           : "running");
   event.mutable_state()->set_cpu_ns(cpu_here_ns());
   control_.say_again(event);
   return home_->send(type(FrameType::kHeartbeat), encode_record(GuestHeartbeat{cpu_away_ns()}));

@@ -306,14 +306,14 @@ Status HomeRebuild::load_thread(const HollowThread& thread, const ThreadState& s
 
 // First what another node has said of the threads, which may be refused. The signals last: after
 // them comes only what fails if P ends, and then nobody gets them.
-Status HomeRebuild::finish(const ProcessState& state, const std::vector<siginfo_t>& to_process) {
+Status HomeRebuild::finish(const ProcessState& state) {
   for (const ThreadState& t : state.threads) {
     const TracedThread& thread = living(t.tid)->thread();
     DROVER_CHECK(thread.set_extended_state(t.extended_state));
     DROVER_CHECK(thread.set_registers(t.registers));
   }
   DROVER_CHECK(wait_for_clocks(state));
-  DROVER_CHECK(register_and_send(state, to_process));
+  DROVER_CHECK(register_and_send(state));
   DROVER_CHECK(limits_.put_back());
   DROVER_CHECK(remove_scratch(thread_->thread(), *memory_, thread_->scratch()));
   for (const ThreadState& t : state.threads) {
@@ -330,10 +330,9 @@ Status HomeRebuild::finish(const ProcessState& state, const std::vector<siginfo_
   return {};
 }
 
-Status HomeRebuild::register_and_send(const ProcessState& state,
-                                      const std::vector<siginfo_t>& to_process) {
+Status HomeRebuild::register_and_send(const ProcessState& state) {
   const bool alone = state.threads.size() == 1;
-  std::vector<siginfo_t> of_process = to_process;
+  std::vector<siginfo_t> of_process;
   for (const ThreadState& t : state.threads) {
     for (const siginfo_t& info : t.undelivered) {
       if (!alone && is_to_process(info, t, memory_->pid())) of_process.push_back(info);

@@ -156,6 +156,10 @@ Status Outbound::freeze() {
   frozen_at_ = Clock::now();
   DROVER_CHECK(freeze_threads());
   DROVER_CHECK(check_may_move());
+  process_->stopped = std::ranges::any_of(threads_, &LeavingThread::in_group_stop);
+  if (process_->stopped && channel_->protocol() < kFirstWithStops) {
+    return refusal("it is stopped by a signal");
+  }
   DROVER_TRY(const auto areas, read_memory_areas(pid_));
   DROVER_CHECK(check_areas_can_move(areas));
   DROVER_TRY(const ForeignRange vdso, find_vdso(areas));
@@ -311,6 +315,7 @@ Status Outbound::commit() {
   bool is_over = false;
   const auto committed_at = Clock::now();
   const auto run = [&]() -> Status {
+    if (process_->stopped) DROVER_CHECK(channel_->send(type(FrameType::kStop), {}));
     DROVER_CHECK(channel_->send(type(FrameType::kCommit), encode_record(lease_)));
     DROVER_CHECK(fault_point("deputy.outbound.commit-sent"));
     DROVER_TRY(const Frame answer, channel_->receive_within(kRunPatience));
@@ -355,7 +360,7 @@ Status Outbound::hollow_out() {
   for (const LeavingThread& thread : threads_) {
     const Registers& registers = states_[number].registers;
     process_->threads.emplace_back(thread.thread(), process_->memory, scratch_.of_thread(number++),
-                                   registers);
+                                   registers, thread.in_group_stop());
     if (is_in_forwarded_call(registers, pid_)) process_->in_calls.push_back(thread.tid());
   }
   return {};

@@ -47,7 +47,7 @@ Status ThreadSupervisor::run() {
   in_call_with(in_call ? static_cast<std::int64_t>(r.rax) : 0);
   // Before it runs: what they interrupt is the call that it was stopped in.
   DROVER_CHECK(queue_arrived());
-  frozen_ = false;
+  frozen_ = stands_still_ = false;
   return thread_->thread.resume();
 }
 
@@ -276,8 +276,9 @@ Status ThreadSupervisor::go_on(std::int64_t result) {
   return ended_ ? Status{} : run();
 }
 
+// A frozen one can still be killed.
 Status ThreadSupervisor::look() {
-  if (frozen_ || ended_) return {};
+  if (ended_) return {};
   DROVER_TRY(const std::optional<Stop> stop, thread_->thread.poll());
   if (stop) told_to_stop_ = false;  // for a move that has been given up
   return stop ? on_stop(*stop) : Status{};
@@ -317,12 +318,32 @@ Status ThreadSupervisor::freeze() {
     DROVER_TRY(const Stop stop, thread_->thread.wait_for_stop());
     DROVER_CHECK(on_stop(stop));
   }
-  if (frozen_ || ended_) return {};
-  if (!std::exchange(told_to_stop_, false)) DROVER_CHECK(thread_->thread.interrupt());
-  DROVER_CHECK(wait_frozen());
+  if ((frozen_ && !stands_still_) || ended_) return {};
+  if (!std::exchange(stands_still_, false)) {
+    if (!std::exchange(told_to_stop_, false)) DROVER_CHECK(thread_->thread.interrupt());
+    DROVER_CHECK(wait_frozen());
+  }
   if (ended_) return {};
+  DROVER_CHECK(leave_futex());
   DROVER_CHECK(leave_restart_block());
   return forget_vanished();
+}
+
+Status ThreadSupervisor::stand_still() {
+  if (frozen_ || ended_ || leaving_ || exiting_ || awaits_home()) return {};
+  if (!std::exchange(told_to_stop_, false)) DROVER_CHECK(thread_->thread.interrupt());
+  DROVER_CHECK(wait_frozen());
+  stands_still_ = !ended_;
+  return {};
+}
+
+// What is left of the wait is known to this kernel alone: it is begun anew.
+Status ThreadSupervisor::leave_futex() {
+  DROVER_TRY(Registers r, thread_->thread.registers());
+  const auto result = static_cast<std::int64_t>(r.rax);
+  if (result != kErestartRestartblock || r.orig_rax != SYS_futex) return {};
+  r.rax = static_cast<std::uint64_t>(kErestartnohand);
+  return thread_->thread.set_registers(r);
 }
 
 // A signal is to end the call that it is in, but did not come to it yet: the call gives EINTR, and
@@ -351,7 +372,7 @@ Status ThreadSupervisor::wait_frozen() {
   for (;;) {
     DROVER_TRY(const Stop stop, thread_->thread.wait_for_stop());
     if (stop.gone()) return gone(stop);
-    if (stop.kind == Stop::Kind::kInterrupt) {
+    if (stop.by_event()) {
       DROVER_TRY(const bool faults, fault_waits(thread_->tid));
       if (!faults) break;
       // An interrupt is always told first; only then does it come to the fault.
@@ -383,11 +404,6 @@ void ThreadSupervisor::in_call_with(std::int64_t result) {
 Status ThreadSupervisor::restart_unseen_call() {
   DROVER_TRY(Registers r, thread_->thread.registers());
   const auto number = static_cast<std::int64_t>(r.orig_rax);
-  if (static_cast<std::int64_t>(r.rax) == kErestartRestartblock && number == SYS_futex && frozen_) {
-    // What is left of the wait is known to this kernel alone: it is begun anew.
-    r.rax = static_cast<std::uint64_t>(kErestartnohand);
-    return thread_->thread.set_registers(r);
-  }
   if (static_cast<std::int64_t>(r.rax) != kErestartsys || number < 0) return {};
   const CallArguments arguments{r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9};
   if (classify_call(static_cast<int>(number), arguments, body_->home_pid) == CallClass::kLocal) {

@@ -37,6 +37,12 @@ siginfo_t queued(int signal, int value) {
   return info;
 }
 
+/// As if these had been told to its only thread, and not been delivered there.
+ProcessState with_signals(ProcessState state, const std::vector<siginfo_t>& signals) {
+  state.threads.front().undelivered = signals;
+  return state;
+}
+
 /// A child that counts signals until a SIGTERM; it is held as if it were away, and its image is
 /// what it was when it was stopped.
 class AwayChild {
@@ -264,7 +270,7 @@ TEST(HomeRebuild, SendsNoSignalsBeforeNothingCanFailAnyMore) {
   ASSERT_TRUE(pending);
   EXPECT_EQ(*pending, 0U);
   const Status finished = rebuild.finish(
-      away.state(), {queued(SIGUSR1, 1), queued(kRealtime, 2), queued(kRealtime, 3)});
+      with_signals(away.state(), {queued(SIGUSR1, 1), queued(kRealtime, 2), queued(kRealtime, 3)}));
   ASSERT_TRUE(finished) << finished.error().message();
   EXPECT_EQ(away.end(), (std::vector{1, 2, 3}));
 }
@@ -276,7 +282,7 @@ TEST(HomeRebuild, WhatWaitsForTheProcessComesAfterWhatWasTakenFromIt) {
   sigqueue(away.child().pid(), kRealtime, {.sival_int = 2});
   HomeRebuild rebuild = away.rebuild();
   ASSERT_TRUE(rebuild.load(away.state()));
-  ASSERT_TRUE(rebuild.finish(away.state(), {queued(kRealtime, 1)}));
+  ASSERT_TRUE(rebuild.finish(with_signals(away.state(), {queued(kRealtime, 1)})));
   EXPECT_EQ(away.end(), (std::vector{1, 2}));
 }
 
@@ -289,14 +295,14 @@ TEST(HomeRebuild, SignalsThatFindNoRoomAreAllTakenBack) {
   sigqueue(away.child().pid(), kRealtime, {.sival_int = 7});
   HomeRebuild rebuild = away.rebuild();
   ASSERT_TRUE(rebuild.load(away.state()));
-  EXPECT_FALSE(rebuild.finish(away.state(),
-                              {queued(SIGUSR1, 1), queued(kRealtime, 2), queued(kRealtime, 3)}));
+  EXPECT_FALSE(rebuild.finish(with_signals(
+      away.state(), {queued(SIGUSR1, 1), queued(kRealtime, 2), queued(kRealtime, 3)})));
   EXPECT_EQ(*away.thread().thread().signal_mask(), *mask);
   // And it can come home yet.
   EXPECT_EQ(away.thread().thread().rseq()->pointer, 0U);
   const Status loaded = rebuild.load(away.state());
   ASSERT_TRUE(loaded) << loaded.error().message();
-  ASSERT_TRUE(rebuild.finish(away.state(), {}));
+  ASSERT_TRUE(rebuild.finish(away.state()));
   EXPECT_EQ(away.end(), std::vector{7});
 }
 
@@ -315,11 +321,11 @@ TEST(HomeRebuild, AThreadThatCannotBeIsRefusedWhileTheProcessIsStillHollow) {
       std::fill_n(thread.extended_state.begin() + kFeaturesInUse, 8, std::byte{0xff});
     }
     ASSERT_TRUE(rebuild.load(state));
-    EXPECT_FALSE(rebuild.finish(state, {queued(SIGUSR1, 1)}));
+    EXPECT_FALSE(rebuild.finish(with_signals(state, {queued(SIGUSR1, 1)})));
     EXPECT_TRUE(away.call(SYS_getpid, {}));
   }
   ASSERT_TRUE(rebuild.load(away.state()));
-  ASSERT_TRUE(rebuild.finish(away.state(), {queued(SIGUSR1, 2)}));
+  ASSERT_TRUE(rebuild.finish(with_signals(away.state(), {queued(SIGUSR1, 2)})));
   EXPECT_EQ(away.end(), std::vector{2});
 }
 
