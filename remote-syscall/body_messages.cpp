@@ -50,7 +50,8 @@ Result<ActionMessage> ActionMessage::decode(ByteView data) {
 }
 
 Result<SignalMessage> SignalMessage::decode(ByteView data) {
-  DROVER_TRY(const auto message, decode_record<SignalMessage>(data, "signal"));
+  DROVER_TRY(auto message, decode_record<SignalMessage>(data, "signal"));
+  message.reserved = {};
   if (!is_signal(message.info.si_signo)) return refusal("signal: no such signal");
   return message;
 }

@@ -3,6 +3,7 @@
 // process travels on the same channel; its messages are in migrate/image.h.
 #pragma once
 
+#include <array>
 #include <csignal>
 #include <cstdint>
 #include <string>
@@ -139,6 +140,7 @@ struct MaskSet {
 struct SignalMessage {
   std::int32_t tid = 0;        ///< the thread it is for
   std::uint8_t to_thread = 0;  ///< sent to that thread, not to the process
+  std::array<std::uint8_t, 3> reserved{};
   siginfo_t info{};
 
   static Result<SignalMessage> decode(ByteView data);
@@ -148,10 +150,12 @@ struct ExitMessage {
   std::int32_t tid = 0;
   std::int32_t status = 0;
   std::uint8_t whole_process = 1;
+  std::array<std::uint8_t, 3> reserved{};
 };
 
 struct FatalMessage {
   std::int32_t tid = 0;
+  std::uint32_t reserved = 0;
   siginfo_t info{};
 
   static Result<FatalMessage> decode(ByteView data);
@@ -169,6 +173,12 @@ struct NeedHome {
   std::int32_t tid = 0;
   std::int32_t call = -1;
 };
+
+template <>
+inline constexpr bool kHasNoHoles<SignalMessage> = sizeof(SignalMessage) ==
+                                                   4 + 1 + 3 + sizeof(siginfo_t);
+template <>
+inline constexpr bool kHasNoHoles<FatalMessage> = sizeof(FatalMessage) == 4 + 4 + sizeof(siginfo_t);
 
 /// Encodes a message that is a plain record.
 template <class T>
