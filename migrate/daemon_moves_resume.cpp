@@ -50,6 +50,9 @@ void Moves::standing(const JobPtr& job, const order::Standing& standing) {
   job->body_epoch = standing.epoch();
   job->moves = job->moves_before + standing.moves();
   job->silent = standing.silent();
+  if (job->deputy)
+    job->deputy->speaks = {protocol_said(standing.oldest_protocol()),
+                           protocol_said(standing.newest_protocol())};
   if (!moves_.count(job->id)) job->state = JobState::kAway;
   jobs_.changed(*job);
   log_info("job {}: found again, on {}, epoch {}", job->pid, job->where, job->body_epoch);

@@ -55,7 +55,8 @@ class Deputy {
   Result<std::optional<Frame>> hear_leaver();
   bool is_answer(const Frame& frame);
 
-  Result<SecureChannel> open_channel(OwnedFd socket, const std::string& key, std::uint64_t epoch);
+  Result<SecureChannel> open_channel(OwnedFd socket, const std::string& key, std::uint64_t epoch,
+                                     std::uint32_t protocol);
   void report_move(const std::string& from, const std::string& to, const Status& outcome,
                    const std::string& reason);
   std::string reason_of(const Error& why) const;

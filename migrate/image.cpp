@@ -350,22 +350,24 @@ Result<ProcessState> ProcessState::decode(ByteView data, [[maybe_unused]] std::u
   return s;
 }
 
-Bytes HopOrder::encode() const {
+Bytes HopOrder::encode(std::uint32_t protocol) const {
   WireWriter w;
   w.text(address);
   w.record(ticket);
   w.record(key);
   w.number(epoch);
+  if (protocol >= 2) w.number(protocol_between);
   return w.take();
 }
 
-Result<HopOrder> HopOrder::decode(ByteView data) {
+Result<HopOrder> HopOrder::decode(ByteView data, std::uint32_t protocol) {
   WireReader r(data);
   HopOrder h;
   h.address = r.text(256);
   h.ticket = r.record<std::array<std::byte, 16>>();
   h.key = r.record<std::array<std::byte, 32>>();
   h.epoch = r.number<std::uint64_t>();
+  if (protocol >= 2) h.protocol_between = r.number<std::uint32_t>();
   DROVER_CHECK(r.finish("hop order"));
   return h;
 }

@@ -15,8 +15,6 @@
 
 namespace drover {
 
-inline constexpr std::uint32_t kProtocolVersion = 1;
-
 enum class FrameType : std::uint16_t {
   kHello = 1,  // both ways, first: Hello
   kClockAsk,   // guest: what do home's clocks say
@@ -77,13 +75,16 @@ struct KernelSigaction {
 inline constexpr int kSignalCount = 64;
 
 struct Hello {
-  std::uint32_t version = kProtocolVersion;
+  std::uint32_t version = 0;  ///< of the protocol, as agreed by the two nodes
   std::string job;
   std::uint64_t epoch = 0;
 
   Bytes encode() const;
   static Result<Hello> decode(ByteView data);
 };
+
+/// Whether `who`, at the other end of a channel, has said what was agreed.
+Status check_hello(const Hello& said, const Hello& agreed, const std::string& who);
 
 /// What goes with a kCommit.
 struct Commit {
