@@ -211,6 +211,14 @@ Result<LocalServer::Replies> Daemon::status(const PeerCredentials& who) {
   status.set_guests(static_cast<std::uint32_t>(places_->count()));
   status.set_blocked(settings_.block);
   status.set_version(DROVER_VERSION);
+  const auto add_protocol = [&](const std::string& node, ProtocolRange spoken) {
+    local::NodeProtocol& protocol = *status.add_protocols();
+    protocol.set_node(node);
+    protocol.set_oldest(spoken.oldest);
+    protocol.set_newest(spoken.newest);
+  };
+  add_protocol(settings_.node, settings_.speaks);
+  for (const auto& [node, spoken] : questions_->spoken()) add_protocol(node, spoken);
   return LocalServer::Replies{std::move(reply)};
 }
 

@@ -94,23 +94,23 @@ int Deputy::hold() {
 
 // All of it within kHandshake: a body that is away already hears nothing of us meanwhile.
 Result<SecureChannel> Deputy::open_channel(OwnedFd socket, const std::string& key,
-                                           std::uint64_t epoch) {
+                                           std::uint64_t epoch, std::uint32_t protocol) {
   const auto deadline = Clock::now() + kHandshake;
+  DROVER_CHECK(check_spoken(protocol, "home's deputy"));
   ChannelKey channel_key;
   if (key.size() != channel_key.size()) return refusal("the channel key has a wrong length");
   std::memcpy(channel_key.data(), key.data(), key.size());
   DROVER_TRY(SecureChannel channel, SecureChannel::open(std::move(socket), ChannelRole::kDialler,
                                                         channel_key, time_left(deadline)));
   DROVER_CHECK(notice_silence(channel.poll_fd(), kLease));
-  DROVER_CHECK(
-      channel.send(type(FrameType::kHello), Hello{kProtocolVersion, job_, epoch}.encode()));
+  channel.speak(protocol);
+  const Hello hello{protocol, job_, epoch};
+  DROVER_CHECK(channel.send(type(FrameType::kHello), hello.encode()));
   DROVER_TRY(const Frame frame, channel.receive_within(time_left(deadline)));
   if (frame.type == type(FrameType::kFailed)) return failure_of(frame);
   if (frame.type != type(FrameType::kHello)) return refusal("the guest does not say hello");
-  DROVER_TRY(const Hello hello, Hello::decode(frame.payload));
-  if (hello.version != kProtocolVersion || hello.job != job_ || hello.epoch != epoch) {
-    return refusal("the guest speaks of another job, epoch or protocol");
-  }
+  DROVER_TRY(const Hello answer, Hello::decode(frame.payload));
+  DROVER_CHECK(check_hello(answer, hello, "the guest"));
   DROVER_CHECK(tell_clocks(channel, deadline));
   return channel;
 }
@@ -120,7 +120,8 @@ Status Deputy::begin(const order::Outbound& order, OwnedFd socket) {
   epoch_ = order.epoch();
   where_ = order.target();
   lease_ = std::clamp(std::chrono::milliseconds(order.lease_ms()), kLease, kLongestLease);
-  DROVER_TRY(channel_, open_channel(std::move(socket), order.key(), epoch_));
+  DROVER_TRY(channel_,
+             open_channel(std::move(socket), order.key(), epoch_, protocol_said(order.protocol())));
   Outbound outbound(order.pid(), job_, home_node_, order.root_allowed(), commit(),
                     order.keep_memory(), *channel_);
   auto away = outbound.make();
@@ -503,6 +504,8 @@ void Deputy::report_standing() {
   event.mutable_standing()->set_silent(said_silent_);
   event.mutable_standing()->set_body_lost(body_lost_);
   event.mutable_standing()->set_stopped(said_stopped_);
+  event.mutable_standing()->set_oldest_protocol(kOldestProtocol);
+  event.mutable_standing()->set_newest_protocol(kNewestProtocol);
   static_cast<void>(control_.say(counters()));
   static_cast<void>(control_.say(event));
 }

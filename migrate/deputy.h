@@ -71,7 +71,8 @@ class Deputy {
   void refuse_orders();
   void say_lost(const Error& why, std::chrono::milliseconds wait);
 
-  Result<SecureChannel> open_channel(OwnedFd socket, const std::string& key, std::uint64_t epoch);
+  Result<SecureChannel> open_channel(OwnedFd socket, const std::string& key, std::uint64_t epoch,
+                                     std::uint32_t protocol);
   void report_move(const std::string& from, const std::string& to, const Status& outcome,
                    const std::string& reason);
   std::string reason_of(const Error& why) const;

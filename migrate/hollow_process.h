@@ -62,9 +62,9 @@ class HomeRebuild {
   /// back. The threads of the state are those of P.
   Status load(const ProcessState& state);
   /// Sends each thread of P its signals, removes our mapping, sets the registers and lets P go,
-  /// untraced; if it is stopped, it stays so. Waits until P's clock has passed the last that the body
-  /// can have seen. After this P is a process as any other. On failure P has none of the signals:
-  /// they may go to the body again.
+  /// untraced; if it is stopped, it stays so. Waits until P's clock has passed the last that the
+  /// body can have seen. After this P is a process as any other. On failure P has none of the
+  /// signals: they may go to the body again.
   Status finish(const ProcessState& state);
 
  private:

@@ -22,6 +22,20 @@ ForeignRange read_range(WireReader& r) {
   return {start, end};
 }
 
+/// stack_t, with its hole filled.
+struct FlatStack {
+  explicit FlatStack(const stack_t& stack)
+      : start(reinterpret_cast<std::uint64_t>(stack.ss_sp)),
+        flags(stack.ss_flags),
+        size(stack.ss_size) {}
+
+  std::uint64_t start;
+  std::int32_t flags;
+  std::uint32_t reserved = 0;
+  std::uint64_t size;
+};
+static_assert(sizeof(FlatStack) == sizeof(stack_t));
+
 constexpr std::uint64_t kUserEnd = 1ULL << 56;
 // Sums and differences of two such times are numbers.
 constexpr std::int64_t kMaxClock = INT64_MAX / 2;
@@ -92,7 +106,7 @@ void write_thread(WireWriter& w, const ThreadState& t, std::uint32_t protocol) {
   w.number(t.robust_list);
   w.number(t.robust_list_size);
   w.number(t.clear_child_tid);
-  w.record(t.alternate_stack);
+  w.record(FlatStack(t.alternate_stack));
   w.text(t.name);
   w.bytes(t.extended_state);
   w.number(static_cast<std::uint32_t>(t.undelivered.size()));
@@ -358,22 +372,24 @@ Result<ProcessState> ProcessState::decode(ByteView data, std::uint32_t protocol)
   return s;
 }
 
-Bytes HopOrder::encode() const {
+Bytes HopOrder::encode(std::uint32_t protocol) const {
   WireWriter w;
   w.text(address);
   w.record(ticket);
   w.record(key);
   w.number(epoch);
+  if (protocol >= 2) w.number(protocol_between);
   return w.take();
 }
 
-Result<HopOrder> HopOrder::decode(ByteView data) {
+Result<HopOrder> HopOrder::decode(ByteView data, std::uint32_t protocol) {
   WireReader r(data);
   HopOrder h;
   h.address = r.text(256);
   h.ticket = r.record<std::array<std::byte, 16>>();
   h.key = r.record<std::array<std::byte, 32>>();
   h.epoch = r.number<std::uint64_t>();
+  if (protocol >= 2) h.protocol_between = r.number<std::uint32_t>();
   DROVER_CHECK(r.finish("hop order"));
   return h;
 }

@@ -182,9 +182,13 @@ struct HopOrder {
   std::array<std::byte, 16> ticket{};
   std::array<std::byte, 32> key{};
   std::uint64_t epoch = 0;
+  /// Spoken between the two guests, which do not greet each other. The first where one of them
+  /// speaks only that with home.
+  std::uint32_t protocol_between = kFirstProtocol;
 
-  Bytes encode() const;
-  static Result<HopOrder> decode(ByteView data);
+  /// For and from a channel on which this version is spoken.
+  Bytes encode(std::uint32_t protocol = kNewestProtocol) const;
+  static Result<HopOrder> decode(ByteView data, std::uint32_t protocol = kNewestProtocol);
 };
 
 inline constexpr std::size_t kMaxAreas = 1 << 20;

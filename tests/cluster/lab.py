@@ -62,7 +62,7 @@ class Lab:
     """
 
     def __init__(self, nodes, *, mask=(), cpus=None, rate=None, rtt=None, conf=(), daemons=True,
-                 bin=None, name=None, trees=True):
+                 bin=None, bin_of=None, name=None, trees=True):
         self.name = name or new_name()
         self.nodes = [f"n{i}" for i in range(1, nodes + 1)]
         self._popens = []
@@ -72,6 +72,8 @@ class Lab:
                 args += [option, value]
         for directory in [*mask, *(_own_trees() if trees else [])]:
             args += ["--mask", directory]
+        for node, directory in (bin_of or {}).items():
+            args += ["--bin-of", f"{node}={directory}"]
         for line in conf:
             args += ["--conf", line]
         if not daemons:

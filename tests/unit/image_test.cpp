@@ -146,6 +146,7 @@ HopOrder sample() {
   order.ticket.fill(std::byte{1});
   order.key.fill(std::byte{2});
   order.epoch = 12;
+  order.protocol_between = 2;
   return order;
 }
 
@@ -189,6 +190,18 @@ TYPED_TEST(ImageMessage, WithAnyByteChangedIsReadOrRefused) {
       }
     }
   }
+}
+
+TEST(HopOrderMessage, OfTheFirstVersionIsOfAHopByThatVersion) {
+  const HopOrder order = sample<HopOrder>();
+  const Bytes first = order.encode(1);
+  EXPECT_EQ(first.size(), order.encode(2).size() - sizeof order.protocol_between);
+  const auto read = HopOrder::decode(first, 1);
+  ASSERT_TRUE(read.ok()) << read.error().message();
+  EXPECT_EQ(read->protocol_between, 1u);
+  EXPECT_EQ(read->epoch, order.epoch);
+  EXPECT_FALSE(HopOrder::decode(first, 2).ok());
+  EXPECT_FALSE(HopOrder::decode(order.encode(2), 1).ok());
 }
 
 TEST(IdentityMessage, NamesAPidThatCanBe) {
