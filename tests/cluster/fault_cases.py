@@ -161,8 +161,9 @@ class Observation:
 class FaultLab:
     """A lab whose daemons are given faults."""
 
-    def __init__(self):
-        self.lab = Lab(3)
+    def __init__(self, nodes=3, lease=8):
+        self.lab = Lab(nodes)
+        self.conf = BASE.replace("= 8", f"= {lease}")
         self.faults = dict.fromkeys(self.lab.nodes)  # nothing is configured yet
         self.inits = {node: status["init"] for node, status in self.lab.status().items()}
 
@@ -207,7 +208,7 @@ class FaultLab:
             if wanted != self.faults[node] or not self.answers(node):
                 self.stop_daemon(node)
                 (self.root(node) / "etc/drover/drover.conf").write_text(
-                    BASE.format(node) + (f"fault = {wanted}\n" if wanted else ""))
+                    self.conf.format(node) + (f"fault = {wanted}\n" if wanted else ""))
                 self.lab.exec(node, ["sh", "-c",
                                      "migrated </dev/null >>/var/log/drover/migrated.log 2>&1 &"],
                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
