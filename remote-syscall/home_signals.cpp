@@ -226,7 +226,13 @@ Status HomeThread::end_unblocking() {
   return tell_unblocked();
 }
 
+// One that rests again already may have taken signals.
 Status HomeThread::take_up_after_stop() {
+  if (over()) return {};
+  if (thread_->state() == HollowThread::State::kParked) {
+    DROVER_CHECK(thread_->stop());
+    DROVER_CHECK(look());
+  }
   if (over() || thread_->state() != HollowThread::State::kStopped) return {};
   if (goes_on_) {
     await_call();

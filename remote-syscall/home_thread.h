@@ -86,6 +86,7 @@ class HomeThread {
   Status take_up_after_stop();
   /// The body's thread waits for the answer to a change of its mask: it gets that now.
   Status end_unblocking();
+  bool unblocks() const { return unblocks_; }
   /// How long it may stay stopped; nothing if it is not.
   std::optional<std::chrono::nanoseconds> deaf_patience() const;
   /// The body's thread is in a call that was disturbed, and goes on with it.

@@ -193,13 +193,13 @@ TEST(HollowThread, GoesOnAfterAStopWithTheCallThatItIsIn) {
     }
     const auto began = std::chrono::steady_clock::now();
     ASSERT_TRUE(hollow->start(call));
-    if (timed) hollow.child().await_sleep();
+    hollow.child().await_sleep();
     kill(hollow.child().pid(), SIGSTOP);
     ASSERT_TRUE(look_until(*hollow, [&] { return hollow->has_joined_stop(); }));
     EXPECT_FALSE(hollow->has_result());
+    if (!timed) kill(hollow.child().pid(), SIGUSR1);
     kill(hollow.child().pid(), SIGCONT);
     ASSERT_TRUE(look_until(*hollow, [&] { return !hollow->in_group_stop(); }));
-    if (!timed) kill(hollow.child().pid(), SIGUSR1);
     std::optional<std::int64_t> result;
     ASSERT_TRUE(look_until(*hollow, [&] {
       while (const auto told = hollow->take_signal()) {  // of SIGCONT, that has been ignored
