@@ -161,6 +161,11 @@ void Moves::link_ready(const MovePtr& move, Result<Peers::LinkName> link) {
   *prepare.mutable_home() = machine_;
   prepare.set_link(to_field(*link));
   prepare.set_from_guest(move->kind == JobState::kHopping);
+  const auto spoken = spoken_by_deputy(*move);
+  if (!spoken) return fail(move, spoken.error());
+  move->spoken = *spoken;
+  prepare.set_oldest_protocol(spoken->oldest);
+  prepare.set_newest_protocol(spoken->newest);
   move->asked_at = wall_clock();
   questions_->ask(move->target, std::move(message), [this, move](Result<peer::PeerMessage> answer) {
     place_ready(move, std::move(answer));
@@ -178,6 +183,10 @@ void Moves::place_ready(const MovePtr& move, Result<peer::PeerMessage> answer) {
   move->prepared = true;
   if (!current(move)) return;
   move->place = answer->prepared();
+  if (const std::uint32_t told = protocol_said(move->place.protocol()); !move->spoken.has(told))
+    return fail(move,
+                refusal(fmt::format("{} would speak version {} of the protocol, and this node {}",
+                                    move->target, told, in_words(move->spoken))));
   if (const Status passed = fault_point("migrated.home.prepared"); !passed)
     return fail(move, passed.error());
   const auto skew = least_clock_skew(
@@ -204,6 +213,16 @@ void Moves::socket_ready(const MovePtr& move, Result<OwnedFd> socket) {
   ordered_or_failed(move, order_deputy(move, *socket));
 }
 
+/// A new one speaks what this node does; one that has been there longer may be of another version.
+Result<ProtocolRange> Moves::spoken_by_deputy(const Move& move) const {
+  const ProtocolRange own = context_.settings.speaks;
+  if (move.kind == JobState::kLeaving || !move.job->deputy) return own;
+  const ProtocolRange its = move.job->deputy->speaks;
+  if (const auto both = common_protocols(own, its)) return *both;
+  return refusal(
+      fmt::format("has a deputy that speaks {}, and this node {}", in_words(its), in_words(own)));
+}
+
 Status Moves::start_deputy(const JobPtr& job) {
   DROVER_TRY(job->deputy, deputies_.start(*job));
   job->moves_before = job->moves;
@@ -225,6 +244,7 @@ Status Moves::order_deputy(const MovePtr& move, const OwnedFd& socket) {
     outbound.set_target(move->target);
     outbound.set_key(to_field(*key));
     outbound.set_root_allowed(context_.settings.allow_root_jobs);
+    outbound.set_protocol(move->place.protocol());
     outbound.set_lease_ms(static_cast<std::uint32_t>(lease_of(*move->job).count()));
     outbound.set_keep_memory(move->job->options.keep_memory);
   } else {
@@ -236,6 +256,7 @@ Status Moves::order_deputy(const MovePtr& move, const OwnedFd& socket) {
     hop.set_key(to_field(*key));
     hop.set_source_address(format_data_address(member->addresses.front()));
     hop.set_source_ticket(move->place.source_ticket());
+    hop.set_protocol(move->place.protocol());
   }
   DROVER_CHECK(deputies_.give_order(move->job->id, order, &socket));
   move->ordered = true;
@@ -350,6 +371,9 @@ void Moves::deputy_says(const std::string& id, const order::DeputyEvent& event) 
                       event.body_lost().wait_ms() / 1000);
     case order::DeputyEvent::kSilence:
       return fell_silent(job, event.silence().silent());
+    case order::DeputyEvent::kStop:
+      job->stopped = event.stop().stopped();
+      return;
     case order::DeputyEvent::EVENT_NOT_SET:
       return log_warn("{}: its deputy says what is not known here", describe(*job));
   }

@@ -94,23 +94,23 @@ int Deputy::hold() {
 
 // All of it within kHandshake: a body that is away already hears nothing of us meanwhile.
 Result<SecureChannel> Deputy::open_channel(OwnedFd socket, const std::string& key,
-                                           std::uint64_t epoch) {
+                                           std::uint64_t epoch, std::uint32_t protocol) {
   const auto deadline = Clock::now() + kHandshake;
+  DROVER_CHECK(check_spoken(protocol, "home's deputy"));
   ChannelKey channel_key;
   if (key.size() != channel_key.size()) return refusal("the channel key has a wrong length");
   std::memcpy(channel_key.data(), key.data(), key.size());
   DROVER_TRY(SecureChannel channel, SecureChannel::open(std::move(socket), ChannelRole::kDialler,
                                                         channel_key, time_left(deadline)));
   DROVER_CHECK(notice_silence(channel.poll_fd(), kLease));
-  DROVER_CHECK(
-      channel.send(type(FrameType::kHello), Hello{kProtocolVersion, job_, epoch}.encode()));
+  channel.speak(protocol);
+  const Hello hello{protocol, job_, epoch};
+  DROVER_CHECK(channel.send(type(FrameType::kHello), hello.encode()));
   DROVER_TRY(const Frame frame, channel.receive_within(time_left(deadline)));
   if (frame.type == type(FrameType::kFailed)) return failure_of(frame);
   if (frame.type != type(FrameType::kHello)) return refusal("the guest does not say hello");
-  DROVER_TRY(const Hello hello, Hello::decode(frame.payload));
-  if (hello.version != kProtocolVersion || hello.job != job_ || hello.epoch != epoch) {
-    return refusal("the guest speaks of another job, epoch or protocol");
-  }
+  DROVER_TRY(const Hello answer, Hello::decode(frame.payload));
+  DROVER_CHECK(check_hello(answer, hello, "the guest"));
   DROVER_CHECK(tell_clocks(channel, deadline));
   return channel;
 }
@@ -120,7 +120,8 @@ Status Deputy::begin(const order::Outbound& order, OwnedFd socket) {
   epoch_ = order.epoch();
   where_ = order.target();
   lease_ = std::clamp(std::chrono::milliseconds(order.lease_ms()), kLease, kLongestLease);
-  DROVER_TRY(channel_, open_channel(std::move(socket), order.key(), epoch_));
+  DROVER_TRY(channel_,
+             open_channel(std::move(socket), order.key(), epoch_, protocol_said(order.protocol())));
   Outbound outbound(order.pid(), job_, home_node_, order.root_allowed(), commit(),
                     order.keep_memory(), *channel_);
   auto away = outbound.make();
@@ -128,7 +129,8 @@ Status Deputy::begin(const order::Outbound& order, OwnedFd socket) {
   committed_ = outbound.committed();
   if (!away) return away.error();
   process_ = *std::move(away);
-  server_.emplace(process_->threads, process_->memory, *channel_, process_->actions, counters_);
+  server_.emplace(process_->threads, process_->memory, *channel_, process_->actions, counters_,
+                  process_->stopped);
   for (const pid_t tid : process_->in_calls) server_->await_call(tid);
   if (process_->kept_state) keep();
   heard_ = beaten_ = left_ = Clock::now();
@@ -147,7 +149,7 @@ Status Deputy::serve() {
     DROVER_CHECK(server_->rest());
     DROVER_CHECK(drop_kept());
     DROVER_CHECK(beat());
-    if (postponed_ && !silent()) come_home(*std::exchange(postponed_, std::nullopt), {});
+    if (postponed_ && !silent()) come_home(*std::exchange(postponed_, std::nullopt));
     if (done_) break;
     DROVER_CHECK(wait_for_anything(children.get()));
   }
@@ -173,9 +175,11 @@ Status Deputy::wait_for_anything(int children) {
 Status Deputy::beat() {
   DROVER_CHECK(check_silence(lease_));
   report_silence();
+  report_stop();
   channel_->allow_stall(time_left(heard_ + lease_));
   if (Clock::now() - beaten_ < kHeartbeatPeriod) return {};
   control_.say_again(counters());
+  DROVER_CHECK(server_->tell_of_changes());
   return say_alive();
 }
 
@@ -202,6 +206,14 @@ void Deputy::report_silence() {
   static_cast<void>(control_.say(event));
 }
 
+void Deputy::report_stop() {
+  if (server_->stopped() == said_stopped_) return;
+  said_stopped_ = !said_stopped_;
+  order::DeputyEvent event;
+  event.mutable_stop()->set_stopped(said_stopped_);
+  static_cast<void>(control_.say(event));
+}
+
 Status Deputy::serve_body_frames() {
   constexpr int kMostInATurn = 64;
   for (int i = 0; i < kMostInATurn && !done_; ++i) {
@@ -218,7 +230,7 @@ Status Deputy::on_body_frame(const Frame& frame) {
   heard_ = Clock::now();
   if (frame.type == type(FrameType::kHeartbeat)) {
     DROVER_TRY(const auto beat, decode_record<GuestHeartbeat>(frame.payload, "heartbeat"));
-    remote_cpu_ns_ = beat.cpu_ns;
+    remote_cpu_.report(beat.cpu_ns);
     return {};
   }
   // A guest that fails right after its body has begun to run says kFailed.
@@ -233,7 +245,7 @@ Status Deputy::on_event(const HomeEvent& event) {
     over(event.wait_status);
     return {};
   }
-  come_home(event.words, event.raise);
+  come_home(event.words);
   return {};
 }
 
@@ -255,7 +267,7 @@ Status Deputy::on_order() {
     report_move(where_, "home", why, "asked");
     if (!goes_back(why, /*listens=*/false)) lost(why);
   } else if (order.has_recall()) {
-    come_home(order.recall().reason().empty() ? "asked" : order.recall().reason(), {});
+    come_home(order.recall().reason().empty() ? "asked" : order.recall().reason());
   } else if (order.has_hop() && (*packet)->fds.size() == 1) {
     hop(order.hop(), std::move((*packet)->fds.front()));
   } else {
@@ -266,9 +278,8 @@ Status Deputy::on_order() {
 
 // ---------------------------------------------------------------------------- home
 
-void Deputy::come_home(const std::string& reason, const std::optional<siginfo_t>& raise) {
+void Deputy::come_home(const std::string& reason) {
   if (reason != "asked") move_began_ = Clock::now();
-  if (raise) to_raise_ = raise;  // kept for the next time if this one fails
   // One that is held for a silent guest is not to be lost for an order.
   const Status heard = check_silence(kLease);
   if (!heard && reason != "asked") postponed_ = reason;
@@ -367,10 +378,12 @@ Status Deputy::rebuild_at_home() {
   DROVER_CHECK(fault_point("deputy.home.loaded"));
   for (ThreadState& thread : state.threads) {
     for (const siginfo_t& info : server_->untold(thread.tid)) thread.undelivered.push_back(info);
+    // The stop has come later, and has taken it back.
+    if (!server_->stop_begun()) continue;
+    std::erase_if(thread.undelivered,
+                  [](const siginfo_t& info) { return info.si_signo == SIGCONT; });
   }
-  std::vector<siginfo_t> to_process;
-  if (to_raise_) to_process.push_back(*to_raise_);
-  DROVER_CHECK(rebuild.finish(state, to_process));
+  DROVER_CHECK(rebuild.finish(state));
   figures_.freeze = Clock::now() - stopped_at;
   // It runs at home: nothing can fail any more.
   static_cast<void>(fault_point("deputy.home.resumed"));
@@ -419,6 +432,7 @@ Status Deputy::take_part(const Frame& frame, HomeRebuild& rebuild, std::optional
                          ProcessState& state) {
   if (frame.type == type(FrameType::kState)) {
     DROVER_TRY(state, ProcessState::decode(frame.payload, channel_->protocol()));
+    if (state.cpu) remote_cpu_.report(state.cpu->used.runtime);
     return {};
   }
   if (frame.type == type(FrameType::kPages)) {
@@ -475,7 +489,7 @@ order::DeputyEvent Deputy::counters() const {
   counters->set_moves(moves_);
   counters->set_failed_moves(failed_moves_);
   if (process_) counters->set_away_ns(static_cast<std::uint64_t>((Clock::now() - left_).count()));
-  counters->set_remote_cpu_ns(remote_cpu_ns_);
+  counters->set_remote_cpu_ns(remote_cpu_.total_ns());
   counters->set_kept(kept_ && kept_->whole());
   if (kept_) counters->set_why_not(kept_->why_not());
   return event;
@@ -489,6 +503,9 @@ void Deputy::report_standing() {
   event.mutable_standing()->set_moves(moves_);
   event.mutable_standing()->set_silent(said_silent_);
   event.mutable_standing()->set_body_lost(body_lost_);
+  event.mutable_standing()->set_stopped(said_stopped_);
+  event.mutable_standing()->set_oldest_protocol(kOldestProtocol);
+  event.mutable_standing()->set_newest_protocol(kNewestProtocol);
   static_cast<void>(control_.say(counters()));
   static_cast<void>(control_.say(event));
 }

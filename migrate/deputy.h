@@ -39,11 +39,12 @@ class Deputy {
   Status check_silence(std::chrono::milliseconds limit) const;
   bool silent() const { return !check_silence(kLease); }
   void report_silence();
+  void report_stop();
   Commit commit() const { return {static_cast<std::uint32_t>(lease_.count())}; }
   Status wait_for_anything(int children);
 
   /// Brings the process home. A failure leaves it where it is, unless nothing is left there.
-  void come_home(const std::string& reason, const std::optional<siginfo_t>& raise);
+  void come_home(const std::string& reason);
   Status rebuild_at_home();
   Status take_image(HomeRebuild& rebuild, ProcessState& state);
   Status take_part(const Frame& frame, HomeRebuild& rebuild, std::optional<Layout>& layout,
@@ -70,7 +71,8 @@ class Deputy {
   void refuse_orders();
   void say_lost(const Error& why, std::chrono::milliseconds wait);
 
-  Result<SecureChannel> open_channel(OwnedFd socket, const std::string& key, std::uint64_t epoch);
+  Result<SecureChannel> open_channel(OwnedFd socket, const std::string& key, std::uint64_t epoch,
+                                     std::uint32_t protocol);
   void report_move(const std::string& from, const std::string& to, const Status& outcome,
                    const std::string& reason);
   std::string reason_of(const Error& why) const;
@@ -85,7 +87,6 @@ class Deputy {
   ControlLine control_;
   pid_t pid_ = -1;
   bool committed_ = false;
-  std::optional<siginfo_t> to_raise_;  // a signal that P is to get once it is home
   bool more_frames_ = false;           // of the body, already received
   bool answer_due_ = false;            // of a guest that was told to leave
   std::optional<ImageBounds> bounds_;  // of what it sends until then
@@ -95,6 +96,8 @@ class Deputy {
   std::uint64_t epoch_ = 0;
   std::chrono::milliseconds lease_ = kLease;  // of the body, and what we wait for it ourselves
   bool said_silent_ = false;
+  bool said_stopped_ = false;
+  bool target_told_of_stop_ = false;      // of the last hop
   std::optional<std::string> postponed_;  // why it is to come home once its guest is heard again
   std::optional<SecureChannel> channel_;
   std::unique_ptr<AwayProcess> process_;
@@ -106,7 +109,7 @@ class Deputy {
   CallCounters counters_;
   std::uint64_t moves_ = 0;
   std::uint64_t failed_moves_ = 0;
-  std::uint64_t remote_cpu_ns_ = 0;
+  ReportedCpu remote_cpu_;
   MoveFigures figures_;
   std::chrono::steady_clock::time_point move_began_;
   std::chrono::steady_clock::time_point left_;

@@ -56,9 +56,7 @@ bool Deputy::goes_back(const Error& why, bool listens) {
   body_lost_ = true;
   say_lost(why, time_left(until));
   if (!await_end_of_body(until)) return done_;
-  std::vector<siginfo_t> to_process;
-  if (to_raise_) to_process.push_back(*to_raise_);
-  if (const Status back = kept_->put_back(to_process); !back) {
+  if (const Status back = kept_->put_back(); !back) {
     log_error("job {}: putting it back: {}", job_, back.error().message());
     kept_->give_up(back.error().message());
     return false;
@@ -85,7 +83,7 @@ void Deputy::hear_farewell() {
 /// Waits until nothing of the body can run, with all threads of P stopped, so that its signals wait
 /// for it. False: P has ended, or cannot be stopped.
 bool Deputy::await_end_of_body(Clock::time_point until) {
-  if (const auto event = server_->take_event(); event && event->raise) to_raise_ = event->raise;
+  static_cast<void>(server_->take_event());  // why it was to come home
   Status stopped = server_->break_off();
   while (!is_over_at_home()) {
     if (stopped && Clock::now() >= until) return true;

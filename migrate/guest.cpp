@@ -41,6 +41,14 @@ std::int64_t now_ns(clockid_t clock) {
   return std::int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec;
 }
 
+/// The channel between two guests. Home has told both what is spoken on it.
+Result<SecureChannel> open_between(OwnedFd socket, ChannelRole role, const HopOrder& order) {
+  DROVER_TRY(SecureChannel channel,
+             SecureChannel::open(std::move(socket), role, order.key, kHandshake));
+  channel.speak(order.protocol_between);
+  return channel;
+}
+
 OwnedFd child_signals() {
   sigset_t set;
   sigemptyset(&set);
@@ -96,18 +104,19 @@ Status Guest::start() {
   hosting_.outer_uid = host.outer_uid();
   job_ = host.job();
   epoch_ = host.epoch();
+  const std::uint32_t protocol = protocol_said(host.protocol());
+  DROVER_CHECK(check_spoken(protocol, "its guest"));
   DROVER_TRY(const ChannelKey key, exact_bytes<32>(host.key(), "channel key"));
   DROVER_TRY(home_,
              SecureChannel::open(std::move(fds.front()), ChannelRole::kAcceptor, key, kHandshake));
   DROVER_CHECK(notice_silence(home_->poll_fd(), kLease));
-  DROVER_CHECK(
-      home_->send(type(FrameType::kHello), Hello{kProtocolVersion, job_, epoch_}.encode()));
+  home_->speak(protocol);
+  const Hello hello{protocol, job_, epoch_};
+  DROVER_CHECK(home_->send(type(FrameType::kHello), hello.encode()));
   DROVER_TRY(const Frame frame, home_->receive_within(kHandshake));
   if (frame.type != type(FrameType::kHello)) return refusal("home does not say hello");
-  DROVER_TRY(const Hello hello, Hello::decode(frame.payload));
-  if (hello.version != kProtocolVersion || hello.job != job_ || hello.epoch != epoch_) {
-    return refusal("home speaks of another job, epoch or protocol");
-  }
+  DROVER_TRY(const Hello answer, Hello::decode(frame.payload));
+  DROVER_CHECK(check_hello(answer, hello, "home"));
   DROVER_CHECK(ask_clocks());
   return fault_point("guest.image.begun");
 }
@@ -140,7 +149,7 @@ Status Guest::take_image() {
     DROVER_TRY(const Frame frame, from.receive_within(kPatience));
     if (frame.type == type(FrameType::kHop)) {
       // The image comes from another guest, not from home.
-      DROVER_TRY(const HopOrder expected, HopOrder::decode(frame.payload));
+      DROVER_TRY(const HopOrder expected, HopOrder::decode(frame.payload, home_->protocol()));
       DROVER_TRY(source, accept_source(expected));
       from_guest_ = true;
       continue;
@@ -179,16 +188,22 @@ Status Guest::await_commit() {
   lease_.begin();
   DROVER_CHECK(home_->send(type(FrameType::kReady), {}));
   DROVER_CHECK(fault_point("guest.image.ready-sent"));
-  DROVER_TRY(const Frame frame, home_->receive_within(kLease / 2));
+  DROVER_TRY(Frame frame, home_->receive_within(kLease / 2));
+  const bool stopped = frame.type == type(FrameType::kStop);
+  if (stopped) {
+    DROVER_TRY(frame, home_->receive_within(kLease / 2));
+  }
   if (frame.type != type(FrameType::kCommit)) return refusal("home does not commit the move");
   DROVER_TRY(const auto commit, decode_record<Commit>(frame.payload, "commit"));
   lease_.grant(std::chrono::milliseconds(commit.lease_ms));
   DROVER_CHECK(fault_point("guest.image.committed"));
+  body_->cpu = BodyCpu(*body_, hosted_.cpu.value_or(CpuAccount{}), hosted_.threads_cpu);
+  body_->counts_cpu = home_->protocol() >= 2 && hosted_.cpu.has_value();
   supervisor_.emplace(*body_, *home_);
   supervisor_->adopt(hosted_.undelivered);
   // The commit may have waited for us: with the lease over, the process may run at home again.
   DROVER_CHECK(lease_.check());
-  DROVER_CHECK(run_body());
+  DROVER_CHECK(stopped ? supervisor_->stand_still() : run_body());
   DROVER_CHECK(home_->send(type(FrameType::kRunning), {}));
   if (from_guest_) DROVER_CHECK(supervisor_->declare_anew());
   beaten_ = Clock::now();
@@ -228,7 +243,7 @@ Status Guest::say_alive() {
   const auto now = Clock::now();
   if (now - beaten_ < kHeartbeatPeriod) return {};
   beaten_ = now;
-  return home_->send(type(FrameType::kHeartbeat), encode_record(GuestHeartbeat{body_cpu_ns()}));
+  return home_->send(type(FrameType::kHeartbeat), encode_record(GuestHeartbeat{cpu_away_ns()}));
 }
 
 Status Guest::hear_home() {
@@ -263,22 +278,23 @@ Status Guest::beat() {
   const auto now = Clock::now();
   if (now - beaten_ < kHeartbeatPeriod) return {};
   beaten_ = now;
-  const std::uint64_t cpu = body_cpu_ns();
   order::GuestEvent event;
-  event.mutable_state()->set_state(supervisor_->frozen() ? "frozen" : "running");
-  event.mutable_state()->set_cpu_ns(cpu);
+  event.mutable_state()->set_state(supervisor_->stopped()  ? "stopped"
+                                   : supervisor_->frozen() ? "frozen"
+                                                           : "running");
+  event.mutable_state()->set_cpu_ns(cpu_here_ns());
   control_.say_again(event);
-  return home_->send(type(FrameType::kHeartbeat), encode_record(GuestHeartbeat{cpu}));
+  return home_->send(type(FrameType::kHeartbeat), encode_record(GuestHeartbeat{cpu_away_ns()}));
 }
 
-std::uint64_t Guest::body_cpu_ns() const {
-  clockid_t clock{};
-  timespec t{};
-  if (!body_ || clock_getcpuclockid(body_->pid, &clock) != 0 || clock_gettime(clock, &t) != 0) {
-    return 0;
-  }
-  return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000 +
-         static_cast<std::uint64_t>(t.tv_nsec);
+std::uint64_t Guest::cpu_here_ns() const {
+  const auto used = body_ ? cpu_time_of_process(body_->pid) : Result<CpuTime>(CpuTime{});
+  return used ? used->runtime : 0;
+}
+
+/// With what it has used on other nodes since it left its home, if that is known.
+std::uint64_t Guest::cpu_away_ns() {
+  return body_ && body_->counts_cpu ? body_->cpu.process(*body_).used.runtime : cpu_here_ns();
 }
 
 Status Guest::serve_home_frames() {
@@ -296,7 +312,7 @@ Status Guest::serve_home_frames() {
         DROVER_CHECK(leave_for_home());
         break;
       case FrameType::kHop: {
-        DROVER_TRY(const HopOrder order, HopOrder::decode(frame->payload));
+        DROVER_TRY(const HopOrder order, HopOrder::decode(frame->payload, home_->protocol()));
         DROVER_CHECK(leave_for(order));
         break;
       }
@@ -378,9 +394,10 @@ void Guest::forget_orders() {
 }
 
 Result<SecureChannel> Guest::dial(const HopOrder& order) {
+  DROVER_CHECK(check_spoken(order.protocol_between, "the guest that has it"));
   DROVER_TRY(OwnedFd socket, ask_for_connection(order));
   DROVER_CHECK(notice_silence(socket.get(), kLease));
-  return SecureChannel::open(std::move(socket), ChannelRole::kDialler, order.key, kHandshake);
+  return open_between(std::move(socket), ChannelRole::kDialler, order);
 }
 
 Result<OwnedFd> Guest::ask_for_connection(const HopOrder& order) {
@@ -429,14 +446,14 @@ Status Guest::home_waits() {
 }
 
 Result<SecureChannel> Guest::accept_source(const HopOrder& expected) {
+  DROVER_CHECK(check_spoken(expected.protocol_between, "its guest"));
   std::vector<OwnedFd> fds;
   DROVER_TRY(const auto order, await_order(fds, kPatience, [this] { return home_waits(); }));
   // Nobody can: its ticket was known to the migrated that is no more.
   if (order.has_resumed()) return refusal("migrated was restarted during the move");
   if (!order.has_accepted() || fds.size() != 1) return refusal("no guest has dialled in");
   DROVER_CHECK(notice_silence(fds.front().get(), kLease));
-  return SecureChannel::open(std::move(fds.front()), ChannelRole::kAcceptor, expected.key,
-                             kHandshake);
+  return open_between(std::move(fds.front()), ChannelRole::kAcceptor, expected);
 }
 
 }  // namespace drover

@@ -54,7 +54,8 @@ class Guest {
   Result<SecureChannel> accept_source(const HopOrder& expected);
   void end_body();
   void say_last(FrameType word, const Status& outcome);
-  std::uint64_t body_cpu_ns() const;
+  std::uint64_t cpu_here_ns() const;
+  std::uint64_t cpu_away_ns();
 
   ControlLine control_;
   Hosting hosting_;

@@ -13,6 +13,7 @@
 #include <cstring>
 #include <ctime>
 
+#include "common/log.h"
 #include "common/process/queued_signal.h"
 #include "migrate/area_mapping.h"
 #include "migrate/returned_signals.h"
@@ -120,7 +121,14 @@ Result<std::vector<MemoryArea>> HomeRebuild::areas() const {
   return without(std::move(all), thread_->scratch().range());
 }
 
+HomeRebuild::~HomeRebuild() {
+  if (const Status undone = limits_.undo(); !undone) {
+    log_warn("the limits of process {}: {}", memory_->pid(), undone.error().message());
+  }
+}
+
 Status HomeRebuild::lay_out(const Layout& layout) {
+  DROVER_CHECK(limits_.lift(layout, kept_));
   DROVER_TRY(Injection injection, Injection::trapping(thread_->thread(), thread_->scratch()));
   DROVER_CHECK(drop_memory(injection, memory_->pid(), thread_->scratch(), kept_));
   DROVER_TRY(const std::uint64_t brk, injection.call("brk", SYS_brk, {layout.brk}));
@@ -298,14 +306,15 @@ Status HomeRebuild::load_thread(const HollowThread& thread, const ThreadState& s
 
 // First what another node has said of the threads, which may be refused. The signals last: after
 // them comes only what fails if P ends, and then nobody gets them.
-Status HomeRebuild::finish(const ProcessState& state, const std::vector<siginfo_t>& to_process) {
+Status HomeRebuild::finish(const ProcessState& state) {
   for (const ThreadState& t : state.threads) {
     const TracedThread& thread = living(t.tid)->thread();
     DROVER_CHECK(thread.set_extended_state(t.extended_state));
     DROVER_CHECK(thread.set_registers(t.registers));
   }
   DROVER_CHECK(wait_for_clocks(state));
-  DROVER_CHECK(register_and_send(state, to_process));
+  DROVER_CHECK(register_and_send(state));
+  DROVER_CHECK(limits_.put_back());
   DROVER_CHECK(remove_scratch(thread_->thread(), *memory_, thread_->scratch()));
   for (const ThreadState& t : state.threads) {
     const TracedThread& thread = living(t.tid)->thread();
@@ -321,10 +330,9 @@ Status HomeRebuild::finish(const ProcessState& state, const std::vector<siginfo_
   return {};
 }
 
-Status HomeRebuild::register_and_send(const ProcessState& state,
-                                      const std::vector<siginfo_t>& to_process) {
+Status HomeRebuild::register_and_send(const ProcessState& state) {
   const bool alone = state.threads.size() == 1;
-  std::vector<siginfo_t> of_process = to_process;
+  std::vector<siginfo_t> of_process;
   for (const ThreadState& t : state.threads) {
     for (const siginfo_t& info : t.undelivered) {
       if (!alone && is_to_process(info, t, memory_->pid())) of_process.push_back(info);

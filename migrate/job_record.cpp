@@ -96,11 +96,17 @@ record::Program to_record(const ProgramIdentity& identity) {
   out.set_start_ticks(identity.start_ticks);
   out.set_socket_inode(identity.socket_inode);
   out.set_socket_cookie(identity.socket_cookie);
+  out.set_oldest_protocol(identity.speaks.oldest);
+  out.set_newest_protocol(identity.speaks.newest);
   return out;
 }
 
 ProgramIdentity from_record(const record::Program& program) {
-  return {program.pid(), program.start_ticks(), program.socket_inode(), program.socket_cookie()};
+  return {program.pid(),
+          program.start_ticks(),
+          program.socket_inode(),
+          program.socket_cookie(),
+          {protocol_said(program.oldest_protocol()), protocol_said(program.newest_protocol())}};
 }
 
 }  // namespace drover

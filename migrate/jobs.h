@@ -82,6 +82,7 @@ struct Job {
   bool body_lost = false;        ///< it is about to go on at home from where it left
   bool kept = false;             ///< it could
   std::string kept_why_not;      ///< if its memory was to be kept and it could not
+  bool stopped = false;          ///< by a signal, while it is away
   std::uint64_t moves = 0;
   std::uint64_t moves_before = 0;  ///< of deputies that have gone
   std::string last_refusal;
@@ -99,7 +100,7 @@ struct Job {
 
   /// It has no body that runs, or that is lost: what was said of that body counts no more.
   void forget_body() {
-    silent = body_lost = kept = false;
+    silent = stopped = body_lost = kept = false;
     kept_why_not.clear();
   }
   bool away() const { return state == JobState::kAway; }

@@ -76,7 +76,7 @@ int KeptProcess::fatal_signal() const {
   return 0;
 }
 
-Status KeptProcess::put_back(const std::vector<siginfo_t>& to_process) {
+Status KeptProcess::put_back() {
   ProcessState state = *process_->kept_state;
   for (ThreadState& thread : state.threads) {
     // It was in a sleep of which only the kernel knows the rest, and that was over when it began
@@ -88,7 +88,7 @@ Status KeptProcess::put_back(const std::vector<siginfo_t>& to_process) {
   HomeRebuild rebuild(process_->threads, process_->memory, process_->contents,
                       process_->kept_pages);
   DROVER_CHECK(rebuild.load(state));
-  return rebuild.finish(state, to_process);
+  return rebuild.finish(state);
 }
 
 }  // namespace drover

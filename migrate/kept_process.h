@@ -35,8 +35,8 @@ class KeptProcess {
   int fatal_signal() const;
 
   /// Makes P, whose threads are stopped, what it was, and lets it go, untraced. It gets the signals
-  /// that were taken from it but not told to the body, and `to_process`. Nothing of the body runs.
-  Status put_back(const std::vector<siginfo_t>& to_process);
+  /// that were taken from it but not told to the body. Nothing of the body runs.
+  Status put_back();
 
  private:
   Status before_call(HollowThread& thread);

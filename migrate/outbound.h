@@ -26,6 +26,7 @@ struct AwayProcess {
   std::vector<pid_t> in_calls;      ///< those that were when they left
   /// If its memory has not been dropped: what else it was when it left.
   std::optional<ProcessState> kept_state;
+  bool stopped = false;  ///< by a signal, and its body has been told
 };
 
 struct MoveFigures {

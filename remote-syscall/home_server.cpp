@@ -11,14 +11,16 @@ namespace drover {
 HomeServer::HomeServer(std::list<HollowThread>& threads, const ForeignMemory& memory,
                        SecureChannel& channel,
                        const std::array<KernelSigaction, kSignalCount>& actions,
-                       CallCounters& counters)
+                       CallCounters& counters, bool stopped)
     : process_{.threads = &threads,
                .memory = &memory,
                .channel = &channel,
                .files = HomeFiles(memory.pid()),
+               .limits = HomeLimits(memory.pid()),
                .actions = actions,
                .counters = &counters,
-               .event = {}} {
+               .event = {}},
+      told_of_stop_(stopped) {
   for (HollowThread& thread : threads) threads_.emplace_back(thread, process_);
 }
 
@@ -30,7 +32,7 @@ Result<HomeThread*> HomeServer::thread(pid_t tid) {
 }
 
 Status HomeServer::on_frame(const Frame& frame) {
-  DROVER_CHECK(serve(frame));
+  DROVER_CHECK(waits_for_end_of_stop(frame) ? keep(frame) : serve(frame));
   return notice_end();
 }
 
@@ -129,7 +131,8 @@ Status HomeServer::on_fatal(const FatalMessage& message) {
 
 Status HomeServer::look() {
   for (HomeThread& thread : threads_) DROVER_CHECK(thread.look());
-  return notice_end();
+  DROVER_CHECK(notice_end());
+  return follow_stop();
 }
 
 // The leading thread's end is told last.
@@ -153,7 +156,8 @@ Status HomeServer::notice_end() {
 }
 
 Status HomeServer::rest() {
-  for (HomeThread& thread : threads_) DROVER_CHECK(thread.rest());
+  const bool in_group_stop = stop_begun();
+  for (HomeThread& thread : threads_) DROVER_CHECK(thread.rest(in_group_stop));
   return {};
 }
 
@@ -178,6 +182,8 @@ Status HomeServer::take_back(pid_t tid, const siginfo_t& info) {
   return told ? (*told)->take_back(info) : Status{};  // what is sent to a thread ends with it
 }
 
+Status HomeServer::tell_of_changes() { return process_.limits.tell_changes(*process_.channel); }
+
 Status HomeServer::begin_recall() {
   process_.recalling = true;
   process_.files.forget_all();
@@ -188,7 +194,9 @@ Status HomeServer::begin_recall() {
     thread.is_to_stop_late();
     break;
   }
+  if (stopped) DROVER_CHECK(serve_kept());
   DROVER_CHECK(look());
+  for (HomeThread& thread : threads_) DROVER_CHECK(thread.end_unblocking());
   return stopped;
 }
 
@@ -210,8 +218,10 @@ std::vector<HollowThread*> HomeServer::resting() {
   return found;
 }
 
-void HomeServer::attach(SecureChannel& channel) {
+void HomeServer::attach(SecureChannel& channel, bool stopped) {
   process_.channel = &channel;
+  process_.limits.begin_anew();
+  told_of_stop_ = stopped;
   for (HomeThread& thread : threads_) thread.begin_anew();
 }
 

@@ -312,8 +312,8 @@ std::string_view class_name(CallClass call_class) {
       return "forwarded";
     case kBoth:
       return "both";
-    case kBody:
-      return "body";
+    case kFollowed:
+      return "followed";
     case kServed:
       return "served";
     case kComeHome:

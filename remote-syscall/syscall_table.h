@@ -21,7 +21,7 @@ enum class CallClass : std::uint8_t {
   kLocal,      ///< in the body, unseen: the filter allows it
   kForwarded,  ///< in P
   kBoth,       ///< in the body at once, mirrored in P
-  kBody,       ///< in the body under the guest's mediation; what is not mediated comes home
+  kFollowed,   ///< in P; the guest makes the body follow, or adds what it knows: protocol 2
   kServed,     ///< by the guest, with help from home; what cannot be served comes home
   kComeHome,   ///< the process comes home and executes it natively
   kExit,       ///< exit and exit_group

@@ -174,19 +174,7 @@ class FaultLab:
         return self.root(node) / "var/log/drover/migrated.log"
 
     def processes(self, node, names):
-        """Host pids and names of what runs in a node's pid namespace, nested ones included."""
-        found = []
-        mark = f"moslab-{self.lab.name}/{node}/"
-        for directory in Path("/proc").glob("[0-9]*"):
-            try:
-                name = (directory / "comm").read_text(errors="replace").strip()
-                if name not in names or mark not in (directory / "cgroup").read_text():
-                    continue
-                if (directory / "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z":
-                    found.append((int(directory.name), name))
-            except OSError:
-                pass  # it ended while we looked
-        return found
+        return self.lab.processes(node, names)
 
     def answers(self, node):
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
