@@ -105,6 +105,18 @@ TEST_F(EffectsTest, SignalsThatAreDroppedCountIfTheyWouldHaveWaited) {
   EXPECT_EQ(effects.first(), "signal " + std::to_string(SIGCHLD));
 }
 
+TEST_F(EffectsTest, AStopHasNoneIfTheProgramKnewOfItNeitherThenNorWhenItLeft) {
+  effects.stops(SIGSTOP);
+  effects.stops(SIGTSTP);
+  EXPECT_TRUE(none());
+}
+
+TEST_F(EffectsTest, AStopThatTheProgramWouldHaveHandledWhenItLeftHasOne) {
+  effects.action_changes(SIGUSR1, action(kDefault));
+  effects.stops(SIGUSR1);  // stands for one of those that stop
+  EXPECT_FALSE(none());
+}
+
 TEST_F(EffectsTest, ActionsCanBeUndoneAsLongAsNoSignalIsLostByThem) {
   effects.action_changes(SIGUSR1, action(kDefault));
   effects.action_changes(SIGUSR2, action(kHandler));
