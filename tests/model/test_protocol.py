@@ -92,7 +92,8 @@ REACHED_KEPT = ("WENT_BACK", "WENT_BACK_AT_ONCE")
 NOT_MODELLED = {
     "kHello", "kClockAsk", "kClockTell", "kClockDone",
     "kIdentity", "kOfferContent", "kWantContent", "kContent", "kLayout", "kPages", "kState",
-    "kMask", "kMaskSet", "kSignal", "kFatal", "kThreads", "kLimits",
+    "kMask", "kMaskSet", "kSignal", "kFatal", "kThreads", "kLimits", "kStop",
+    "kContinue",
 }
 
 
