@@ -34,7 +34,7 @@ Status KeptProcess::before_call(HollowThread& thread) {
 }
 
 Result<bool> KeptProcess::drop_some() {
-  if (whole() || dropped_) return false;
+  if (whole() || dropped_ || server_->stop_begun()) return false;
   const auto resting = server_->resting();
   if (resting.empty()) return false;
   DROVER_CHECK(drop_next(*resting.front()));

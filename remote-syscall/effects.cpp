@@ -5,16 +5,16 @@
 namespace drover {
 namespace {
 
+constexpr std::uint64_t kDefault = 0;
+constexpr std::uint64_t kIgnore = 1;
+
 bool is_ignored(int signal, const KernelSigaction& action) {
-  constexpr std::uint64_t kDefault = 0;
-  constexpr std::uint64_t kIgnore = 1;
   return action.handler == kIgnore ||
          (action.handler == kDefault && default_action(signal) == DefaultAction::kIgnore);
 }
 
 /// Whether children that end are never waited for (wait(2)).
 bool forgets_children(const KernelSigaction& action) {
-  constexpr std::uint64_t kIgnore = 1;
   return action.handler == kIgnore || (action.flags & SA_NOCLDWAIT) != 0;
 }
 
@@ -41,6 +41,15 @@ Status Effects::call_begins(HollowThread& thread, const CallRequest& request, bo
 // One that is blocked waits, ignored or not: had it not been taken, it would wait still.
 void Effects::signal_ignored(int signal) {
   if ((blocked_ & signal_bit(signal)) != 0) happened("signal " + std::to_string(signal));
+}
+
+// A stop and its end leave no trace in a program that knew of it neither then nor when it left.
+void Effects::stops(int signal) {
+  if (!watching()) return;
+  const bool by_default = actions_[static_cast<std::size_t>(signal - 1)].handler == kDefault;
+  if (!by_default || (blocked_ & signal_bit(signal)) != 0) {
+    happened("signal " + std::to_string(signal));
+  }
 }
 
 // The kernel drops signals that wait when they begin to be ignored, and those that come then; and

@@ -37,6 +37,8 @@ class Effects {
                      const std::function<bool()>& on_regular);
   /// A signal was taken that the program does not see, for it ignores it.
   void signal_ignored(int signal);
+  /// A signal stops the process, as seen from home.
+  void stops(int signal);
   /// The program's action for a signal is about to change.
   void action_changes(int signal, const KernelSigaction& action);
   /// Something else that cannot be taken back, in words.

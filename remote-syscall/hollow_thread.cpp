@@ -184,6 +184,7 @@ Status HollowThread::handle(const Stop& stop, Asked asked) {
   // Straight away: the kernel remembers only until the next stop that no SIGCONT has come since.
   if (stop.kind == Stop::Kind::kSignal && stops_by_default(tid(), stop.signal)) {
     if (asked == Asked::kYes) DROVER_CHECK(thread_.interrupt());
+    stop_signal_ = stop.signal;
     return thread_.resume(stop.signal);
   }
   return take_up(stop);

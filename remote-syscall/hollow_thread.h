@@ -56,6 +56,10 @@ class HollowThread {
   /// last asked.
   bool take_disturbance() { return std::exchange(disturbed_, false); }
 
+  /// The signal that it was let go with to be stopped by, since this was last asked; 0 if there was
+  /// none.
+  int take_stop() { return std::exchange(stop_signal_, 0); }
+
   /// Lets it wait for signals; in a stop of the process, for the end of that. No call may be under
   /// way.
   Status park();
@@ -133,6 +137,7 @@ class HollowThread {
   bool in_group_stop_ = false;
   bool listens_ = false;  // in that stop, resting or in its call
   bool disturbed_ = false;
+  int stop_signal_ = 0;
   bool at_signal_ = false;  // stopped in the delivery of the last of signals_
   int wait_status_ = 0;
 };

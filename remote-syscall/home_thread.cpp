@@ -155,6 +155,7 @@ Status HomeThread::look() {
   if (over()) return {};
   DROVER_CHECK(thread_->look());
   call_.disturbed = thread_->take_disturbance() || call_.disturbed;
+  if (const int signal = thread_->take_stop()) process_->effects.stops(signal);
   // First: a call that the stop cut short is begun again, and finds the signals.
   if (thread_->state() != HollowThread::State::kCalling) DROVER_CHECK(queue_given_back());
   while (!over()) {
@@ -320,6 +321,8 @@ Status HomeThread::exit() {
 Status HomeThread::break_off() {
   begin_anew();
   DROVER_CHECK(thread_->stop());
+  untold_.insert(untold_.end(), given_back_.begin(), given_back_.end());
+  given_back_.clear();
   while (const auto signal = thread_->take_signal()) untold_.push_back(signal->info);
   return {};
 }

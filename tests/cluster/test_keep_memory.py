@@ -82,6 +82,7 @@ class Wave:
         self.declares = start("declares")
         self.hops = start("hops")
         self.leaves = start("leaves", "ballast=150")
+        self.stopped = start("stopped")
         self.killed = start("killed")
         self.unkept = start("unkept", "ballast=64", options=())
         self.ending = {start("writes", "ballast=64"): "write",
@@ -91,14 +92,15 @@ class Wave:
         self.long = start("long", "sleep=20000,1")
         self.short = start("short", "sleep=4000,1000000")
         self.going_on = [self.plain, self.threads, self.signalled, self.declares, self.hops,
-                         self.leaves, self.long, self.short]
+                         self.leaves, self.stopped, self.long, self.short]
         self.masks = self.declares.masks()
         self.hops.migrate("n3")
         for job in [self.short, self.long, *self.going_on[:-2], self.killed, *self.ending,
                     self.unkept]:
             job.migrate("n2")
         self.have_effects()
-        self.short.want("go")  # for when its first sleep ends again
+        for job in (self.long, self.short):
+            job.want("go")  # for when its first sleep ends at home
         self.loses_its_guest_on_its_way_home(self.leaves)
         self.struck = kill_guests(fault_lab, "n2")
 
@@ -106,6 +108,7 @@ class Wave:
         assert "if n2 is lost it goes on at home from where it left" in self.plain.why()
         assert self.plain.resident_mb() >= 64 > 16 > self.unkept.resident_mb()
         self.lab.exec("n1", ["kill", "-USR2", self.signalled.pid])
+        self.lab.exec("n1", ["kill", "-STOP", self.stopped.pid])
         self.declares.want("declare")
         wait_until(lambda: self.declares.masks() != self.masks, what="its declarations come home")
         self.declares.want("declare", False)
@@ -162,14 +165,17 @@ def test_a_process_that_waits_for_the_end_of_its_body_can_only_be_killed(wave):
 
 def test_a_lost_guest_costs_the_work_since_the_move(wave):
     for job in wave.going_on:
-        wait_until(lambda: job.state() in ("home", "gone"), timeout=LEASE + MARGIN + SLACK,
-                   what="it goes on")
+        wait_until(lambda: job.state() in ("home", "stopped", "gone"), what="it goes on",
+                   timeout=LEASE + MARGIN + SLACK)
         assert time.monotonic() - wave.struck > LEASE + MARGIN - 0.1
     assert wave.declares.masks() == wave.masks
+    assert re.search(r"^State:\s+T", wave.stopped.at_home(), re.M)
+    wave.lab.exec("n1", ["kill", "-CONT", wave.stopped.pid])
     # A second time, from another node.
     wave.plain.migrate("n3")
     kill_guests(wave.fault_lab, "n3")
-    for job in (wave.threads, wave.signalled, wave.declares, wave.hops, wave.leaves):
+    for job in (wave.threads, wave.signalled, wave.declares, wave.hops, wave.leaves,
+                wave.stopped):
         steps, pending, _ = job.finish()
         assert steps > 0 and pending == (job is wave.signalled)
         assert says_where_it_goes_on(job, "n2")

@@ -329,6 +329,33 @@ TEST(HomeRebuild, AThreadThatCannotBeIsRefusedWhileTheProcessIsStillHollow) {
   EXPECT_EQ(away.end(), std::vector{2});
 }
 
+TEST(MemoryDrop, LeavesNothingButWhatIsKeptPieceByPiece) {
+  if (kHasShadow) GTEST_SKIP() << "not with a sanitizer";
+  constexpr std::uint64_t kSize = 40 << 20;
+  AwayChild away;
+  ASSERT_TRUE(away.hold());
+  const auto at = away.call(
+      SYS_mmap, {0, kSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, ~0ULL, 0});
+  ASSERT_TRUE(at);
+  const Bytes ones(kSize, std::byte{1});
+  ASSERT_TRUE(away.child().memory().write(ForeignAddress(*at), ones));
+  const ForeignRange kept{ForeignAddress(*at + kPageSize), ForeignAddress(*at + 2 * kPageSize)};
+  auto drop = MemoryDrop::of(away.child().pid(), away.thread().scratch(), kept);
+  ASSERT_TRUE(drop);
+  int pieces = 0;
+  for (; !drop->done(); ++pieces) {
+    auto injection = Injection::trapping(away.child().thread(), away.thread().scratch());
+    ASSERT_TRUE(injection);
+    ASSERT_TRUE(drop->drop_next(*injection));
+    ASSERT_TRUE(injection->end());
+  }
+  EXPECT_GE(pieces, 3);
+  Bytes now(kSize);
+  ASSERT_TRUE(away.child().memory().read(ForeignAddress(*at), now));
+  EXPECT_EQ(std::count(now.begin(), now.end(), std::byte{1}), static_cast<long>(kPageSize));
+  EXPECT_EQ(now[kPageSize], std::byte{1});
+}
+
 TEST(HomeRebuild, AHeapThatDoesNotFitIsAnError) {
   if (kHasShadow) GTEST_SKIP() << "not with a sanitizer";
   AwayChild away;

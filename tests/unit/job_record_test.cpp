@@ -13,7 +13,7 @@ Job away_job() {
   job.uid = 1000;
   job.gid = 100;
   job.command = "numbers";
-  job.options = {true, 5 << 20};
+  job.options = {true, 5 << 20, OnLoss::kHold, true};
   job.state = JobState::kAway;
   job.where = "n2";
   job.epoch = 7;
@@ -37,6 +37,7 @@ TEST(JobRecord, SaysAllThatIsToBeKnownAgain) {
   const auto again = decode_job(encode_job(job));
   ASSERT_TRUE(again) << again.error().message();
   EXPECT_EQ(again->id, job.id);
+  EXPECT_TRUE(again->options.keep_memory);
   EXPECT_EQ(again->pid, 42);
   EXPECT_EQ(again->start_ticks, 12345u);
   EXPECT_EQ(again->uid, 1000u);
