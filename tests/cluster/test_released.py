@@ -8,7 +8,6 @@ The released programs are not in the tree. DROVER_RELEASED_BIN is a directory of
 Without it these tests are not collected (conftest.py).
 """
 
-import itertools
 import json
 import os
 from pathlib import Path
