@@ -26,8 +26,6 @@ using wire_v1::connection;
 using wire_v1::Image;
 using wire_v1::read;
 
-constexpr std::size_t kRip = 16;  // of the registers
-
 /// The program numbers of the cluster tests (its lines are explained there), and its output.
 class Numbers {
  public:
@@ -63,7 +61,7 @@ class Numbers {
       if (!take()) return "the end";
     }
     const std::size_t end = text_.find('\n');
-    const std::string line = text_.substr(0, end);
+    std::string line = text_.substr(0, end);
     text_.erase(0, end + 1);
     return line;
   }
@@ -239,7 +237,7 @@ wire_v1::Reply call(Channel& home, wire_v1::Call call) {
   static std::uint64_t sequence = 0;
   call.sequence = ++sequence;
   home.say(wire_v1::kCall, call.write());
-  const auto reply = home.expect<wire_v1::Reply>(wire_v1::kReply);
+  auto reply = home.expect<wire_v1::Reply>(wire_v1::kReply);
   EXPECT_EQ(reply.tid, call.tid);
   EXPECT_EQ(reply.sequence, call.sequence);
   EXPECT_EQ(reply.end, wire_v1::Reply::kDone);
