@@ -19,6 +19,7 @@
 #include "common/process/new_thread.h"
 #include "migrate/area_mapping.h"
 #include "migrate/hollow_process.h"
+#include "remote-syscall/body_limits.h"
 #include "remote-syscall/filter.h"
 
 namespace drover {
@@ -360,6 +361,7 @@ Result<Body> BodyBuilder::finish(const ProcessState& state) {
     DROVER_CHECK(thread->thread.set_registers(t.registers));
     ++thread;
   }
+  if (state.limits) DROVER_CHECK(limit_body(body_, *state.limits));
   return std::move(body_);
 }
 

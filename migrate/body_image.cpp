@@ -152,7 +152,11 @@ Status ImageReceiver::on_state(ProcessState state) {
   hosted_.personality = state.personality;
   hosted_.extended_permission = state.extended_permission;
   hosted_.membarrier = state.membarrier;
-  for (const ThreadState& t : state.threads) hosted_.undelivered[t.tid] = t.undelivered;
+  hosted_.cpu = state.cpu;
+  for (const ThreadState& t : state.threads) {
+    hosted_.undelivered[t.tid] = t.undelivered;
+    hosted_.threads_cpu[t.tid] = t.cpu;
+  }
   state_ = std::move(state);
   return {};
 }
@@ -212,8 +216,7 @@ Status read_content(const OwnedFd& file, std::uint64_t offset, std::span<std::by
   return {};
 }
 
-Result<ThreadState> capture_body_thread(const Body& body, const BodyThread& thread,
-                                        ForeignRange vdso) {
+Result<ThreadState> capture_body_thread(Body& body, const BodyThread& thread, ForeignRange vdso) {
   DROVER_TRY(ThreadState state, capture_thread(thread.thread, body.memory, vdso));
   DROVER_TRY(Injection injection, Injection::trapping(thread.thread, body.scratch));
   DROVER_CHECK(read_alternate_stack(injection, body.memory, body.scratch, state));
@@ -222,6 +225,7 @@ Result<ThreadState> capture_body_thread(const Body& body, const BodyThread& thre
   state.mask_at_home = thread.declared_mask;
   state.blocked_by_handlers = thread.blocked_by_handlers;
   state.clear_child_tid = thread.clear_child_tid;
+  state.cpu = body.cpu.thread(body, thread.home_tid);
   return state;
 }
 
@@ -268,6 +272,8 @@ Result<std::uint64_t> send_body_image(SecureChannel& channel, Body& body, const 
   state.extended_permission = hosted.extended_permission;
   state.membarrier = hosted.membarrier;
   state.actions = body.actions;
+  if (body.counts_cpu) state.cpu = body.cpu.process(body);
+  state.limits = body.limits;
 
   std::uint64_t sent = 0;
   if (with_contents) {

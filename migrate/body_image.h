@@ -25,6 +25,8 @@ struct HostedImage {
   std::uint64_t extended_permission = 0;
   std::uint64_t membarrier = 0;
   SignalsOfThreads undelivered;  // when the image was taken
+  std::optional<CpuAccount> cpu;
+  CpuAccounts threads_cpu;
 };
 
 /// Ids and place of the body, as migrated gave them.

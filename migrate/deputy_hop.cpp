@@ -41,8 +41,9 @@ void Deputy::hop(const order::Hop& order, OwnedFd socket) {
     static_cast<void>(channel_->send(type(FrameType::kDiscard), {}));
     static_cast<void>(channel_->close());
     channel_.emplace(*std::move(target));
-    server_->attach(*channel_);
+    server_->attach(*channel_, target_told_of_stop_);
     answer_due_ = false;  // of the guest that was left; the new one has not been asked
+    body_over_ = false;
     heard_ = Clock::now();
     report_move(from, where_, outcome, "asked");
     Status status = notice_silence(channel_->poll_fd(), lease_);
@@ -58,6 +59,9 @@ void Deputy::hop(const order::Hop& order, OwnedFd socket) {
 }
 
 Status Deputy::hop_to(const order::Hop& order, SecureChannel& target) {
+  if (server_->stop_begun() && target.protocol() < kFirstWithStops) {
+    return refusal("it is stopped by a signal, which " + order.target() + " cannot have it be");
+  }
   DROVER_CHECK(fault_point("deputy.hop.connected"));
   HopOrder hop_order;
   hop_order.epoch = order.epoch();
@@ -155,7 +159,9 @@ Result<bool> Deputy::hear_source(std::optional<Error>& refused) {
 Status Deputy::commit_hop(SecureChannel& target) {
   bool is_over = false;
   const auto committed_at = Clock::now();
+  target_told_of_stop_ = server_->stop_begun() && target.protocol() >= kFirstWithStops;
   const auto run = [&]() -> Status {
+    if (target_told_of_stop_) DROVER_CHECK(target.send(type(FrameType::kStop), {}));
     DROVER_CHECK(target.send(type(FrameType::kCommit), encode_record(commit())));
     DROVER_CHECK(fault_point("deputy.hop.commit-sent"));
     Frame answer;

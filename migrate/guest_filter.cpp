@@ -27,12 +27,13 @@ constexpr int kAllowed[] = {
     SYS_sendto, SYS_sendmsg, SYS_shutdown, SYS_getsockopt, SYS_setsockopt, SYS_ioctl, SYS_signalfd4,
     // the body
     SYS_ptrace, SYS_wait4, SYS_waitid, SYS_process_vm_readv, SYS_process_vm_writev, SYS_kill,
-    SYS_tgkill, SYS_tkill, SYS_pidfd_send_signal, SYS_getpgid, SYS_get_robust_list,
+    SYS_tgkill, SYS_tkill, SYS_pidfd_send_signal, SYS_prlimit64, SYS_getpgid, SYS_get_robust_list,
     // itself
     SYS_brk, SYS_munmap, SYS_mremap, SYS_madvise, SYS_futex, SYS_rt_sigprocmask, SYS_rt_sigaction,
     SYS_rt_sigreturn, SYS_rt_sigtimedwait, SYS_sigaltstack, SYS_restart_syscall, SYS_getpid,
-    SYS_gettid, SYS_getuid, SYS_getrandom, SYS_sched_yield, SYS_clock_gettime, SYS_clock_getres,
-    SYS_clock_nanosleep, SYS_nanosleep, SYS_gettimeofday, SYS_exit, SYS_exit_group};
+    SYS_gettid, SYS_getuid, SYS_setitimer, SYS_getrandom, SYS_sched_yield, SYS_clock_gettime,
+    SYS_clock_getres, SYS_clock_nanosleep, SYS_nanosleep, SYS_gettimeofday, SYS_exit,
+    SYS_exit_group};
 
 constexpr std::uint32_t kNumber = offsetof(seccomp_data, nr);
 constexpr std::uint32_t kArch = offsetof(seccomp_data, arch);

@@ -39,6 +39,9 @@ static_assert(sizeof(FlatStack) == sizeof(stack_t));
 constexpr std::uint64_t kUserEnd = 1ULL << 56;
 // Sums and differences of two such times are numbers.
 constexpr std::int64_t kMaxClock = INT64_MAX / 2;
+// What of a state is known.
+constexpr std::uint8_t kHasCpu = 1;
+constexpr std::uint8_t kHasLimits = 2;
 constexpr std::int32_t kMaxPid = 4'194'304;  // PID_MAX_LIMIT, include/linux/threads.h
 
 bool is_page_range(const ForeignRange& range) {
@@ -93,7 +96,7 @@ Status check_specials(const Layout& l) {
   return {};
 }
 
-void write_thread(WireWriter& w, const ThreadState& t) {
+void write_thread(WireWriter& w, const ThreadState& t, std::uint32_t protocol) {
   w.number(t.tid);
   w.record(t.registers);
   w.number(t.mask);
@@ -108,9 +111,11 @@ void write_thread(WireWriter& w, const ThreadState& t) {
   w.bytes(t.extended_state);
   w.number(static_cast<std::uint32_t>(t.undelivered.size()));
   for (const siginfo_t& info : t.undelivered) w.record(info);
+  if (protocol < 2) return;
+  w.record(t.cpu);
 }
 
-ThreadState read_thread(WireReader& r) {
+ThreadState read_thread(WireReader& r, std::uint32_t protocol) {
   ThreadState t;
   t.tid = r.number<std::int32_t>();
   t.registers = r.record<Registers>();
@@ -127,6 +132,8 @@ ThreadState read_thread(WireReader& r) {
   t.extended_state.assign(state.begin(), state.end());
   const std::uint32_t signals = r.count(sizeof(siginfo_t));
   for (std::uint32_t i = 0; i < signals; ++i) t.undelivered.push_back(r.record<siginfo_t>());
+  if (protocol < 2) return t;
+  t.cpu = r.record<CpuAccount>();
   return t;
 }
 
@@ -134,6 +141,7 @@ Status check_threads(const std::vector<ThreadState>& threads) {
   if (threads.empty()) return refusal("process state: no thread");
   std::set<std::int32_t> tids;
   for (const ThreadState& t : threads) {
+    if (!is_possible(t.cpu)) return refusal("process state: an impossible CPU time");
     if (!is_pid(t.tid)) return refusal("process state: no such tid can be made");
     if (!tids.insert(t.tid).second) return refusal("process state: a thread twice");
     for (const siginfo_t& info : t.undelivered) {
@@ -309,7 +317,7 @@ Result<Layout> Layout::decode(ByteView data) {
   return l;
 }
 
-Bytes ProcessState::encode([[maybe_unused]] std::uint32_t protocol) const {
+Bytes ProcessState::encode(std::uint32_t protocol) const {
   WireWriter w;
   w.record(memory);
   w.bytes(auxiliary_vector);
@@ -318,14 +326,18 @@ Bytes ProcessState::encode([[maybe_unused]] std::uint32_t protocol) const {
   w.number(membarrier);
   w.record(actions);
   w.number(static_cast<std::uint32_t>(threads.size()));
-  for (const ThreadState& t : threads) write_thread(w, t);
+  for (const ThreadState& t : threads) write_thread(w, t, protocol);
   w.number(coarse_ns);
   w.number(monotonic_ns);
   w.number(boottime_ns);
+  if (protocol < 2) return w.take();
+  w.number<std::uint8_t>((cpu ? kHasCpu : 0) | (limits ? kHasLimits : 0));
+  w.record(cpu.value_or(CpuAccount{}));
+  w.record(limits.value_or(MemoryLimits{}));
   return w.take();
 }
 
-Result<ProcessState> ProcessState::decode(ByteView data, [[maybe_unused]] std::uint32_t protocol) {
+Result<ProcessState> ProcessState::decode(ByteView data, std::uint32_t protocol) {
   WireReader r(data);
   ProcessState s;
   s.memory = r.record<MemoryFields>();
@@ -337,10 +349,20 @@ Result<ProcessState> ProcessState::decode(ByteView data, [[maybe_unused]] std::u
   s.actions = r.record<std::array<KernelSigaction, kSignalCount>>();
   const std::uint32_t threads = r.count(sizeof(Registers));
   if (threads > kMaxThreads + kSpareThreads) return refusal("process state: too many threads");
-  for (std::uint32_t i = 0; i < threads && !r.failed(); ++i) s.threads.push_back(read_thread(r));
+  for (std::uint32_t i = 0; i < threads && !r.failed(); ++i) {
+    s.threads.push_back(read_thread(r, protocol));
+  }
   s.coarse_ns = r.number<std::int64_t>();
   s.monotonic_ns = r.number<std::int64_t>();
   s.boottime_ns = r.number<std::int64_t>();
+  if (protocol >= 2) {
+    const auto has = r.number<std::uint8_t>();
+    const auto cpu = r.record<CpuAccount>();
+    const auto limits = r.record<MemoryLimits>();
+    if (!is_possible(cpu)) return refusal("process state: an impossible CPU time");
+    if ((has & kHasCpu) != 0) s.cpu = cpu;
+    if ((has & kHasLimits) != 0) s.limits = limits;
+  }
   DROVER_CHECK(r.finish("process state"));
   DROVER_CHECK(check_threads(s.threads));
   if (!is_clock(s.coarse_ns) || s.coarse_ns > s.monotonic_ns || !is_clock(s.monotonic_ns) ||

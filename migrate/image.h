@@ -8,9 +8,11 @@
 #include <vector>
 
 #include "common/foreign_address.h"
+#include "common/process/limits.h"
 #include "common/process/traced_thread.h"
 #include "common/protocol.h"
 #include "remote-syscall/body_messages.h"
+#include "remote-syscall/cpu_account.h"
 
 namespace drover {
 
@@ -150,6 +152,7 @@ struct ThreadState {
   std::string name;
   Bytes extended_state;
   std::vector<siginfo_t> undelivered;  // told to the body's thread, not yet delivered there
+  CpuAccount cpu;                      // of this absence, from protocol 2 on
 };
 
 struct ProcessState {
@@ -164,6 +167,9 @@ struct ProcessState {
   std::int64_t coarse_ns = 0;  // CLOCK_MONOTONIC_COARSE
   std::int64_t monotonic_ns = 0;
   std::int64_t boottime_ns = 0;
+  // From protocol 2 on.
+  std::optional<MemoryLimits> limits;
+  std::optional<CpuAccount> cpu;  // of this absence; nothing: it has been where that is not counted
 
   /// As a peer of this version of the protocol reads it.
   Bytes encode(std::uint32_t protocol = kNewestProtocol) const;

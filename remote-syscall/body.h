@@ -3,13 +3,16 @@
 
 #include <array>
 #include <list>
+#include <optional>
 
 #include "common/owned_fd.h"
 #include "common/process/foreign_memory.h"
+#include "common/process/limits.h"
 #include "common/process/page_map.h"
 #include "common/process/scratch.h"
 #include "common/process/traced_thread.h"
 #include "remote-syscall/body_messages.h"
+#include "remote-syscall/cpu_account.h"
 
 namespace drover {
 
@@ -32,6 +35,9 @@ struct Body {
   OwnedFd pidfd;
   OwnedFd listener;  ///< of its seccomp filter
   std::array<KernelSigaction, kSignalCount> actions{};
+  std::optional<MemoryLimits> limits;  ///< as home has told of them
+  BodyCpu cpu;
+  bool counts_cpu = false;  ///< it is known what it has used elsewhere, and home takes part
 
   BodyThread& leader() { return threads.front(); }
   const BodyThread& leader() const { return threads.front(); }

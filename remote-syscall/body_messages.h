@@ -55,6 +55,11 @@ enum class FrameType : std::uint16_t {
   kMaskSet,    // deputy: the answer to a kMask that wants one
   kNeedHome,   // guest: the thread is at a call that only home can execute
   kThreads,    // guest: all threads of the body: what was said of another one's end was lost
+
+  // Since version 2.
+  kLimits = 75,  // deputy: the program's limits of memory are now these: MemoryLimits
+  kStop = 85,    // deputy: a signal has stopped the process: the body is to stand still
+  kContinue,     // deputy: it goes on
 };
 
 /// As it stands in the head of a frame.

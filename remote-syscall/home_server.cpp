@@ -11,14 +11,16 @@ namespace drover {
 HomeServer::HomeServer(std::list<HollowThread>& threads, const ForeignMemory& memory,
                        SecureChannel& channel,
                        const std::array<KernelSigaction, kSignalCount>& actions,
-                       CallCounters& counters)
+                       CallCounters& counters, bool stopped)
     : process_{.threads = &threads,
                .memory = &memory,
                .channel = &channel,
                .files = HomeFiles(memory.pid()),
+               .limits = HomeLimits(memory.pid()),
                .actions = actions,
                .counters = &counters,
-               .event = {}} {
+               .event = {}},
+      told_of_stop_(stopped) {
   for (HollowThread& thread : threads) threads_.emplace_back(thread, process_);
 }
 
@@ -30,7 +32,7 @@ Result<HomeThread*> HomeServer::thread(pid_t tid) {
 }
 
 Status HomeServer::on_frame(const Frame& frame) {
-  DROVER_CHECK(serve(frame));
+  DROVER_CHECK(waits_for_end_of_stop(frame) ? keep(frame) : serve(frame));
   return notice_end();
 }
 
@@ -93,6 +95,7 @@ Status HomeServer::on_exit(const ExitMessage& message) {
 
 // What it was to have of the process's signals, another one has.
 Status HomeServer::end_thread(HomeThread& thread) {
+  process_.effects.happened("the end of a thread");
   DROVER_CHECK(thread.exit());
   for (const siginfo_t& info : thread.untold()) {
     if (!is_for_thread(info, process_.memory->pid())) leader().untold().push_back(info);
@@ -128,7 +131,8 @@ Status HomeServer::on_fatal(const FatalMessage& message) {
 
 Status HomeServer::look() {
   for (HomeThread& thread : threads_) DROVER_CHECK(thread.look());
-  return notice_end();
+  DROVER_CHECK(notice_end());
+  return follow_stop();
 }
 
 // The leading thread's end is told last.
@@ -152,7 +156,8 @@ Status HomeServer::notice_end() {
 }
 
 Status HomeServer::rest() {
-  for (HomeThread& thread : threads_) DROVER_CHECK(thread.rest());
+  const bool in_group_stop = stop_begun();
+  for (HomeThread& thread : threads_) DROVER_CHECK(thread.rest(in_group_stop));
   return {};
 }
 
@@ -171,10 +176,13 @@ void HomeServer::await_call(pid_t tid) {
 }
 
 Status HomeServer::take_back(pid_t tid, const siginfo_t& info) {
+  process_.effects.happened("signal " + std::to_string(info.si_signo));
   if (!is_for_thread(info, process_.memory->pid())) return leader().take_back(info);
   const auto told = thread(tid);
   return told ? (*told)->take_back(info) : Status{};  // what is sent to a thread ends with it
 }
+
+Status HomeServer::tell_of_changes() { return process_.limits.tell_changes(*process_.channel); }
 
 Status HomeServer::begin_recall() {
   process_.recalling = true;
@@ -186,12 +194,34 @@ Status HomeServer::begin_recall() {
     thread.is_to_stop_late();
     break;
   }
+  if (stopped) DROVER_CHECK(serve_kept());
   DROVER_CHECK(look());
+  for (HomeThread& thread : threads_) DROVER_CHECK(thread.end_unblocking());
   return stopped;
 }
 
-void HomeServer::attach(SecureChannel& channel) {
+Status HomeServer::break_off() {
+  process_.recalling = true;
+  process_.files.forget_all();
+  for (HomeThread& thread : threads_) DROVER_CHECK(thread.break_off());
+  return {};
+}
+
+std::vector<HollowThread*> HomeServer::resting() {
+  std::vector<HollowThread*> found;
+  for (HomeThread& thread : threads_) {
+    const auto state = thread.hollow().state();
+    const bool rests =
+        state == HollowThread::State::kParked || state == HollowThread::State::kStopped;
+    if (rests) found.push_back(&thread.hollow());
+  }
+  return found;
+}
+
+void HomeServer::attach(SecureChannel& channel, bool stopped) {
   process_.channel = &channel;
+  process_.limits.begin_anew();
+  told_of_stop_ = stopped;
   for (HomeThread& thread : threads_) thread.begin_anew();
 }
 

@@ -2,10 +2,12 @@
 
 #include <linux/audit.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 
 #include "common/log.h"
 #include "common/process/short_transfer.h"
+#include "remote-syscall/cpu_answers.h"
 #include "remote-syscall/disturbed_call.h"
 #include "remote-syscall/home_server.h"
 
@@ -45,7 +47,7 @@ Status ThreadSupervisor::run() {
   in_call_with(in_call ? static_cast<std::int64_t>(r.rax) : 0);
   // Before it runs: what they interrupt is the call that it was stopped in.
   DROVER_CHECK(queue_arrived());
-  frozen_ = false;
+  frozen_ = stands_still_ = false;
   return thread_->thread.resume();
 }
 
@@ -68,8 +70,9 @@ Status ThreadSupervisor::dispatch(const seccomp_notif& notification) {
     case CallClass::kForwarded:
       return forward(notification);
     case CallClass::kBoth:
-    case CallClass::kBody:
       return mediate(notification);
+    case CallClass::kFollowed:
+      return body_can_follow(number, arguments) ? forward(notification) : need_home(number);
     case CallClass::kExit:
       return end(notification);
     case CallClass::kLocal:
@@ -95,6 +98,13 @@ Status ThreadSupervisor::end(const seccomp_notif& notification) {
   leaving_ = !whole_process;
   DROVER_CHECK(channel_->send(type(FrameType::kExit), encode_record(message)));
   return leaving_ ? let_through(notification.id) : Status{};
+}
+
+bool ThreadSupervisor::body_can_follow(int number, const CallArguments& arguments) const {
+  if (channel_->protocol() < 2) return false;
+  if (number == SYS_setrlimit) return arguments[0] != RLIMIT_CPU;
+  if (number == SYS_prlimit64) return arguments[1] != RLIMIT_CPU;
+  return body_->counts_cpu && number == SYS_clock_gettime;
 }
 
 Status ThreadSupervisor::forward(const seccomp_notif& notification) {
@@ -137,8 +147,6 @@ Status ThreadSupervisor::mediate(const seccomp_notif& notification) {
     case SYS_set_tid_address:
       thread_->clear_child_tid = notification.data.args[0];
       break;
-    case SYS_sched_getaffinity:
-      return forward(notification);  // the answer is P's
     default:
       return need_home(notification.data.nr);
   }
@@ -205,6 +213,12 @@ Status ThreadSupervisor::on_reply(ByteView payload) {
   DROVER_CHECK(reply.decode(r));
   if (!call_.active || head.sequence != call_.sequence) return refusal("a reply to no call");
 
+  Bytes with_ours;
+  if (body_->counts_cpu && tells_cpu_time(call_.request.number)) {
+    with_ours.assign(reply.data.begin(), reply.data.end());
+    add_body_cpu(call_.request, reply, *body_, thread_->home_tid, with_ours);
+    reply.data = with_ours;
+  }
   std::int64_t result = reply.result;
   if (result == kErestartnointr) result = if_signalled_;
   if (head.end != CallEnd::kGoHome) {
@@ -262,9 +276,11 @@ Status ThreadSupervisor::go_on(std::int64_t result) {
   return ended_ ? Status{} : run();
 }
 
+// A frozen one can still be killed.
 Status ThreadSupervisor::look() {
-  if (frozen_ || ended_) return {};
+  if (ended_) return {};
   DROVER_TRY(const std::optional<Stop> stop, thread_->thread.poll());
+  if (stop) told_to_stop_ = false;  // for a move that has been given up
   return stop ? on_stop(*stop) : Status{};
 }
 
@@ -291,17 +307,43 @@ Status ThreadSupervisor::go_no_further() {
   return thread_->thread.interrupt();
 }
 
+Status ThreadSupervisor::begin_to_stop() {
+  if (frozen_ || ended_ || leaving_ || told_to_stop_) return {};
+  told_to_stop_ = true;
+  return thread_->thread.interrupt();
+}
+
 Status ThreadSupervisor::freeze() {
   while (leaving_ && !ended_) {
     DROVER_TRY(const Stop stop, thread_->thread.wait_for_stop());
     DROVER_CHECK(on_stop(stop));
   }
-  if (frozen_ || ended_) return {};
-  if (!std::exchange(told_to_stop_, false)) DROVER_CHECK(thread_->thread.interrupt());
-  DROVER_CHECK(wait_frozen());
+  if ((frozen_ && !stands_still_) || ended_) return {};
+  if (!std::exchange(stands_still_, false)) {
+    if (!std::exchange(told_to_stop_, false)) DROVER_CHECK(thread_->thread.interrupt());
+    DROVER_CHECK(wait_frozen());
+  }
   if (ended_) return {};
+  DROVER_CHECK(leave_futex());
   DROVER_CHECK(leave_restart_block());
   return forget_vanished();
+}
+
+Status ThreadSupervisor::stand_still() {
+  if (frozen_ || ended_ || leaving_ || exiting_ || awaits_home()) return {};
+  if (!std::exchange(told_to_stop_, false)) DROVER_CHECK(thread_->thread.interrupt());
+  DROVER_CHECK(wait_frozen());
+  stands_still_ = !ended_;
+  return {};
+}
+
+// What is left of the wait is known to this kernel alone: it is begun anew.
+Status ThreadSupervisor::leave_futex() {
+  DROVER_TRY(Registers r, thread_->thread.registers());
+  const auto result = static_cast<std::int64_t>(r.rax);
+  if (result != kErestartRestartblock || r.orig_rax != SYS_futex) return {};
+  r.rax = static_cast<std::uint64_t>(kErestartnohand);
+  return thread_->thread.set_registers(r);
 }
 
 // A signal is to end the call that it is in, but did not come to it yet: the call gives EINTR, and
@@ -330,7 +372,7 @@ Status ThreadSupervisor::wait_frozen() {
   for (;;) {
     DROVER_TRY(const Stop stop, thread_->thread.wait_for_stop());
     if (stop.gone()) return gone(stop);
-    if (stop.kind == Stop::Kind::kInterrupt) {
+    if (stop.by_event()) {
       DROVER_TRY(const bool faults, fault_waits(thread_->tid));
       if (!faults) break;
       // An interrupt is always told first; only then does it come to the fault.
@@ -362,11 +404,6 @@ void ThreadSupervisor::in_call_with(std::int64_t result) {
 Status ThreadSupervisor::restart_unseen_call() {
   DROVER_TRY(Registers r, thread_->thread.registers());
   const auto number = static_cast<std::int64_t>(r.orig_rax);
-  if (static_cast<std::int64_t>(r.rax) == kErestartRestartblock && number == SYS_futex && frozen_) {
-    // What is left of the wait is known to this kernel alone: it is begun anew.
-    r.rax = static_cast<std::uint64_t>(kErestartnohand);
-    return thread_->thread.set_registers(r);
-  }
   if (static_cast<std::int64_t>(r.rax) != kErestartsys || number < 0) return {};
   const CallArguments arguments{r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9};
   if (classify_call(static_cast<int>(number), arguments, body_->home_pid) == CallClass::kLocal) {

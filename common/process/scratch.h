@@ -26,6 +26,13 @@ class Scratch {
                : 0;
   }
 
+  /// Of a thread's room for data, what calls of ours need; the rest is for the program's.
+  static constexpr std::uint64_t kOwnDataSize = 32 * kPageSize;
+  /// What is left of a mapping if the rooms are cut down to that.
+  static constexpr std::uint64_t least_size_for(std::size_t threads) {
+    return kDataOffset + threads * kOwnDataSize;
+  }
+
   Scratch() = default;
   /// As the first thread uses it.
   explicit Scratch(ForeignAddress start, std::size_t threads = 1)

@@ -117,6 +117,21 @@ class Lab:
         self._popens.append(process)
         return process
 
+    def processes(self, node, names):
+        """Host pids and names of what runs in a node's pid namespace, nested ones included."""
+        found = []
+        mark = f"moslab-{self.name}/{node}/"
+        for directory in Path("/proc").glob("[0-9]*"):
+            try:
+                name = (directory / "comm").read_text(errors="replace").strip()
+                if name not in names or mark not in (directory / "cgroup").read_text():
+                    continue
+                if (directory / "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z":
+                    found.append((int(directory.name), name))
+            except OSError:
+                pass  # it ended while we looked
+        return found
+
     def write(self, node, path, text, mode="644"):
         """Makes a file on a node."""
         self.exec(node, ["sh", "-c", 'cat > "$0" && chmod "$1" "$0"', path, mode], input=text)

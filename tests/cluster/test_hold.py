@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from fault_cases import BASE, FaultLab, deafen, names_node
+from fault_cases import FaultLab, deafen, names_node
 from lab import wait_until
 from numbered_job import NumberedJob
 
@@ -21,10 +21,9 @@ def default_lab(module_lab):
 
 
 @pytest.fixture
-def short_lab(monkeypatch):
+def short_lab():
     """Its leases end while a test can wait for it."""
-    monkeypatch.setattr("fault_cases.BASE", BASE.replace("= 8", f"= {LEASE}"))
-    made = FaultLab()
+    made = FaultLab(lease=LEASE)
     made.prepare({})
     yield made
     made.lab.down()

@@ -1,5 +1,6 @@
-/* covers: calls=clock_gettime kind=comehome; moves=away; breaks-when: the clock of the CPU time
-   that the program used goes backwards, stands still while it computes, or counts time asleep */
+/* covers: calls=clock_gettime,getrusage kind=forwarded; moves=away; breaks-when: the clock of the
+   CPU time that the program used goes backwards, stands still while it computes, or counts time
+   asleep */
 #include <sys/resource.h>
 
 #include "conform.h"

@@ -34,7 +34,7 @@ void read_outcome(ByteView bytes) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   if (size == 0) return 0;
   const ByteView bytes(reinterpret_cast<const std::byte*>(data) + 1, size - 1);
-  switch (data[0] % 11) {
+  switch (data[0] % 12) {
     case 0:
       if (const auto m = Hello::decode(bytes)) require(std::ranges::equal(m->encode(), bytes));
       break;
@@ -69,6 +69,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       if (const auto m = ThreadsMessage::decode(bytes)) {
         require(std::ranges::equal(m->encode(), bytes));
       }
+      break;
+    case 11:
+      read_record<MemoryLimits>(bytes);
       break;
   }
   return 0;

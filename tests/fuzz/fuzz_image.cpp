@@ -62,6 +62,7 @@ ProcessState good_state() {
   thread.undelivered = {info};
   state.threads = {thread, thread};
   state.threads[1].tid = 4712;
+  state.cpu = CpuAccount{{900, 700, 200}, {690, 210}};
   return state;
 }
 
@@ -85,15 +86,17 @@ void check_layout(ByteView bytes) {
   }
 }
 
-void check_state(ByteView bytes) {
-  const auto state = ProcessState::decode(bytes);
+void check_state(ByteView bytes, std::uint32_t protocol) {
+  const auto state = ProcessState::decode(bytes, protocol);
   if (!state) return;
+  require(!state->cpu || is_possible(*state->cpu));
   require(!state->threads.empty() && state->monotonic_ns >= 0);
   for (const ThreadState& thread : state->threads) {
+    require(is_possible(thread.cpu));
     for (const siginfo_t& info : thread.undelivered) require(is_signal(info.si_signo));
   }
   // The kernel's structures have holes, whose bytes need not be kept.
-  require(state->encode().size() == bytes.size());
+  require(state->encode(protocol).size() == bytes.size());
 }
 
 void check_want(ByteView bytes) {
@@ -134,7 +137,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                                good_layout().encode(),
                                good_state().encode(),
                                HopOrder{"10.0.0.1:7000", {}, {}, 3}.encode(),
-                               encode_record(ClockReading{1, 1})};
+                               encode_record(ClockReading{1, 1}),
+                               good_state().encode(1)};
   if (size < 2) return 0;
   ByteView bytes(reinterpret_cast<const std::byte*>(data) + 2, size - 2);
   const std::size_t which = data[0] % std::size(good);
@@ -161,13 +165,16 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       check_layout(bytes);
       break;
     case 5:
-      check_state(bytes);
+      check_state(bytes, 2);
       break;
     case 6:
       round_trip<HopOrder>(bytes);
       break;
     case 7:
       if (const auto clock = ClockReading::decode(bytes)) require(clock->monotonic_ns >= 0);
+      break;
+    case 8:
+      check_state(bytes, 1);
       break;
   }
   return 0;

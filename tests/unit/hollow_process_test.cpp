@@ -37,6 +37,12 @@ siginfo_t queued(int signal, int value) {
   return info;
 }
 
+/// As if these had been told to its only thread, and not been delivered there.
+ProcessState with_signals(ProcessState state, const std::vector<siginfo_t>& signals) {
+  state.threads.front().undelivered = signals;
+  return state;
+}
+
 /// A child that counts signals until a SIGTERM; it is held as if it were away, and its image is
 /// what it was when it was stopped.
 class AwayChild {
@@ -264,7 +270,7 @@ TEST(HomeRebuild, SendsNoSignalsBeforeNothingCanFailAnyMore) {
   ASSERT_TRUE(pending);
   EXPECT_EQ(*pending, 0U);
   const Status finished = rebuild.finish(
-      away.state(), {queued(SIGUSR1, 1), queued(kRealtime, 2), queued(kRealtime, 3)});
+      with_signals(away.state(), {queued(SIGUSR1, 1), queued(kRealtime, 2), queued(kRealtime, 3)}));
   ASSERT_TRUE(finished) << finished.error().message();
   EXPECT_EQ(away.end(), (std::vector{1, 2, 3}));
 }
@@ -276,7 +282,7 @@ TEST(HomeRebuild, WhatWaitsForTheProcessComesAfterWhatWasTakenFromIt) {
   sigqueue(away.child().pid(), kRealtime, {.sival_int = 2});
   HomeRebuild rebuild = away.rebuild();
   ASSERT_TRUE(rebuild.load(away.state()));
-  ASSERT_TRUE(rebuild.finish(away.state(), {queued(kRealtime, 1)}));
+  ASSERT_TRUE(rebuild.finish(with_signals(away.state(), {queued(kRealtime, 1)})));
   EXPECT_EQ(away.end(), (std::vector{1, 2}));
 }
 
@@ -289,14 +295,14 @@ TEST(HomeRebuild, SignalsThatFindNoRoomAreAllTakenBack) {
   sigqueue(away.child().pid(), kRealtime, {.sival_int = 7});
   HomeRebuild rebuild = away.rebuild();
   ASSERT_TRUE(rebuild.load(away.state()));
-  EXPECT_FALSE(rebuild.finish(away.state(),
-                              {queued(SIGUSR1, 1), queued(kRealtime, 2), queued(kRealtime, 3)}));
+  EXPECT_FALSE(rebuild.finish(with_signals(
+      away.state(), {queued(SIGUSR1, 1), queued(kRealtime, 2), queued(kRealtime, 3)})));
   EXPECT_EQ(*away.thread().thread().signal_mask(), *mask);
   // And it can come home yet.
   EXPECT_EQ(away.thread().thread().rseq()->pointer, 0U);
   const Status loaded = rebuild.load(away.state());
   ASSERT_TRUE(loaded) << loaded.error().message();
-  ASSERT_TRUE(rebuild.finish(away.state(), {}));
+  ASSERT_TRUE(rebuild.finish(away.state()));
   EXPECT_EQ(away.end(), std::vector{7});
 }
 
@@ -315,11 +321,11 @@ TEST(HomeRebuild, AThreadThatCannotBeIsRefusedWhileTheProcessIsStillHollow) {
       std::fill_n(thread.extended_state.begin() + kFeaturesInUse, 8, std::byte{0xff});
     }
     ASSERT_TRUE(rebuild.load(state));
-    EXPECT_FALSE(rebuild.finish(state, {queued(SIGUSR1, 1)}));
+    EXPECT_FALSE(rebuild.finish(with_signals(state, {queued(SIGUSR1, 1)})));
     EXPECT_TRUE(away.call(SYS_getpid, {}));
   }
   ASSERT_TRUE(rebuild.load(away.state()));
-  ASSERT_TRUE(rebuild.finish(away.state(), {queued(SIGUSR1, 2)}));
+  ASSERT_TRUE(rebuild.finish(with_signals(away.state(), {queued(SIGUSR1, 2)})));
   EXPECT_EQ(away.end(), std::vector{2});
 }
 
@@ -364,6 +370,93 @@ TEST(HomeRebuild, AMovedMappingIsNotSoughtInAFifo) {
   ASSERT_FALSE(laid_out);
   EXPECT_NE(laid_out.error().message().find("no longer the file"), std::string::npos);
   EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(2));
+}
+
+namespace {
+
+/// Limits the child's address space to what it has now, which nobody without privileges raises
+/// again; but who may raise it shall not either, or it would be no test.
+void limit_for_good(AwayChild& away, std::uint64_t size) {
+  const ForeignAddress at = away.thread().scratch().data();
+  ASSERT_TRUE(away.child().memory().write_record(at, rlimit64{size, size}));
+  ASSERT_TRUE(away.call(SYS_setresuid, {kOther, kOther, kOther}));
+  ASSERT_TRUE(away.call(SYS_prlimit64, {0, RLIMIT_AS, at.value(), 0}));
+}
+
+std::uint64_t mapped_size(pid_t pid) {
+  const auto status = read_proc_file("/proc/" + std::to_string(pid) + "/status");
+  const auto at = status ? status->find("VmSize:") : std::string::npos;
+  return at == std::string::npos ? 0 : std::strtoull(status->c_str() + at + 7, nullptr, 10) << 10;
+}
+
+Area anonymous_area(ForeignRange range) {
+  Area area;
+  area.range = range;
+  area.protection = PROT_READ | PROT_WRITE;
+  area.flags = Area::kNoReserve;
+  return area;
+}
+
+}  // namespace
+
+// It has grown away up to its limit, and let other memory go: at home there is room for that once
+// the scratch is cut down and the other memory gone.
+TEST(HomeRebuild, AHardLimitIsKeptThatOnlyTheProgramItselfMeets) {
+  if (kHasShadow) GTEST_SKIP() << "not with a sanitizer";
+  constexpr std::uint64_t kOld = 2048, kNew = 6000;  // pages
+  AwayChild away;
+  ASSERT_TRUE(away.hold());
+  const auto page_map = away.pages();
+  ASSERT_TRUE(page_map);
+  ASSERT_TRUE(away.contents().take_up(away.areas(), away.child().memory(), *page_map));
+  auto layout = away.layout();
+  ASSERT_TRUE(layout) << layout.error().message();
+  const std::uint64_t program = mapped_size(away.child().pid()) - Scratch::size_for(1);
+  ASSERT_TRUE(away.call(SYS_mmap, {kPlace, kOld * kPageSize, PROT_READ | PROT_WRITE,
+                                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, ~0ULL, 0}));
+  const std::uint64_t limit =
+      program + kNew * kPageSize + Scratch::least_size_for(1) + 4 * kPageSize;
+  limit_for_good(away, limit);
+  layout->areas.push_back(anonymous_area(pages_at_place(8192, 8192 + kNew)));
+  std::ranges::sort(layout->areas, {}, [](const Area& a) { return a.range.start; });
+  {
+    HomeRebuild rebuild = away.rebuild();
+    const Status laid_out = rebuild.lay_out(*layout);
+    ASSERT_TRUE(laid_out) << laid_out.error().message();
+    EXPECT_EQ(away.areas(pages_at_place(8192, 8192 + kNew)).size(), 1U);
+  }
+  // It was not brought to an end: P serves on, with all of its scratch.
+  const ForeignAddress last = away.thread().scratch().range().end + -sizeof(int);
+  EXPECT_TRUE(away.child().memory().write_record(last, 1));
+  const auto limits = memory_limits_of(away.child().pid());
+  ASSERT_TRUE(limits);
+  EXPECT_EQ(limits->address_space, (Limit{limit, limit}));
+}
+
+TEST(HomeRebuild, SoftLimitsAreInForceAgainAtHome) {
+  if (kHasShadow) GTEST_SKIP() << "not with a sanitizer";
+  AwayChild away;
+  ASSERT_TRUE(away.hold());
+  const auto page_map = away.pages();
+  ASSERT_TRUE(page_map);
+  ASSERT_TRUE(away.contents().take_up(away.areas(), away.child().memory(), *page_map));
+  auto layout = away.layout();
+  ASSERT_TRUE(layout) << layout.error().message();
+  const std::uint64_t limit = mapped_size(away.child().pid()) - Scratch::size_for(1) + kPageSize;
+  const ForeignAddress at = away.thread().scratch().data();
+  ASSERT_TRUE(away.child().memory().write_record(at, rlimit64{limit, RLIM64_INFINITY}));
+  ASSERT_TRUE(away.call(SYS_prlimit64, {0, RLIMIT_AS, at.value(), 0}));
+  layout->areas.push_back(anonymous_area(pages_at_place(0, 1)));
+  std::ranges::sort(layout->areas, {}, [](const Area& a) { return a.range.start; });
+  HomeRebuild rebuild = away.rebuild();
+  const Status laid_out = rebuild.lay_out(*layout);
+  ASSERT_TRUE(laid_out) << laid_out.error().message();
+  ASSERT_TRUE(rebuild.load(away.state()));
+  const Status finished = rebuild.finish(away.state());
+  ASSERT_TRUE(finished) << finished.error().message();
+  const auto limits = memory_limits_of(away.child().pid());
+  ASSERT_TRUE(limits);
+  EXPECT_EQ(limits->address_space, (Limit{limit, Limit::kNone}));
 }
 
 // The one has a page of its own there, so that its content cannot be the other's.

@@ -82,6 +82,10 @@ ProcessState some_state() {
   state.threads[1].tid = 4712;
   state.monotonic_ns = 5'000'000'000;
   state.boottime_ns = 6'000'000'000;
+  state.cpu = CpuAccount{{900, 700, 200}, {690, 210}};
+  state.threads[1].cpu = {{90, 70, 20}, {69, 21}};
+  state.limits.emplace();
+  state.limits->stack = {1 << 23, 1 << 24};
   return state;
 }
 
@@ -399,6 +403,34 @@ TEST(ProcessStateMessage, TimesAreOnesThatThereAre) {
             "process state: an impossible time");
   EXPECT_EQ(words_of([](ProcessState& s) { s.boottime_ns = INT64_MAX; }),
             "process state: an impossible time");
+}
+
+TEST(ProcessStateMessage, TellsOfCpuTimeAndLimitsFromProtocol2On) {
+  const ProcessState state = some_state();
+  const auto read = ProcessState::decode(state.encode());
+  ASSERT_TRUE(read.ok());
+  EXPECT_EQ(read->cpu, state.cpu);
+  EXPECT_EQ(read->threads[1].cpu, state.threads[1].cpu);
+  const auto old = ProcessState::decode(state.encode(1), 1);
+  ASSERT_TRUE(old.ok());
+  EXPECT_EQ(read->limits, state.limits);
+  EXPECT_EQ(old->cpu, std::nullopt) << "not known";
+  EXPECT_EQ(old->limits, std::nullopt);
+  EXPECT_EQ(old->threads[1].cpu, CpuAccount{});
+  EXPECT_FALSE(ProcessState::decode(state.encode(1), 2).ok());
+  EXPECT_FALSE(ProcessState::decode(state.encode(2), 1).ok());
+  ProcessState unknown = state;
+  unknown.cpu.reset();
+  unknown.limits.reset();
+  EXPECT_EQ(ProcessState::decode(unknown.encode())->cpu, std::nullopt);
+  EXPECT_EQ(ProcessState::decode(unknown.encode())->limits, std::nullopt);
+}
+
+TEST(ProcessStateMessage, CpuTimesAreOnesThatThereAre) {
+  EXPECT_EQ(words_of([](ProcessState& s) { s.cpu->used.user = UINT64_MAX; }),
+            "process state: an impossible CPU time");
+  EXPECT_EQ(words_of([](ProcessState& s) { s.threads[1].cpu.shown.system = 1ULL << 62; }),
+            "process state: an impossible CPU time");
 }
 
 TEST(ProcessStateMessage, PartsAreNoLargerThanTheyCanBe) {

@@ -396,7 +396,7 @@ TEST(SyscallTable, TheDocumentsLocalClassIsLocal) {
   EXPECT_EQ(class_of("rt_sigaction"), CallClass::kBoth);
   EXPECT_EQ(class_of("rt_sigreturn"), CallClass::kBoth);
   EXPECT_EQ(class_of("set_tid_address"), CallClass::kBoth);
-  EXPECT_EQ(class_of("sched_setaffinity"), CallClass::kBody);
+  EXPECT_EQ(class_of("sched_setaffinity"), CallClass::kFollowed);
   EXPECT_EQ(class_of("exit_group"), CallClass::kExit);
 }
 
@@ -415,8 +415,8 @@ TEST(SyscallTable, WallClocksAreLocalAndCpuClocksAreNot) {
   };
   for (int id : {CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_BOOTTIME, CLOCK_TAI, CLOCK_MONOTONIC_RAW})
     EXPECT_EQ(clock(id), CallClass::kLocal) << id;
-  EXPECT_EQ(clock(CLOCK_PROCESS_CPUTIME_ID), CallClass::kBody);
-  EXPECT_EQ(clock(~kPid << 3 | 2), CallClass::kBody);
+  EXPECT_EQ(clock(CLOCK_PROCESS_CPUTIME_ID), CallClass::kFollowed);
+  EXPECT_EQ(clock(~kPid << 3 | 2), CallClass::kFollowed);
   EXPECT_EQ(clock(~5 << 3 | 3), CallClass::kForwarded) << "a clock device's descriptor";
   EXPECT_EQ(clock(CLOCK_REALTIME_ALARM), CallClass::kForwarded);
 }
@@ -444,10 +444,10 @@ TEST(SyscallTable, FutexesAreLocalButForPriorityInheritance) {
   EXPECT_EQ(class_of("futex", {0, FUTEX_LOCK_PI}), CallClass::kComeHome);
 }
 
-TEST(SyscallTable, LimitsOfTheBodyAreSetAtHome) {
-  EXPECT_EQ(class_of("setrlimit", {RLIMIT_STACK, 4096}), CallClass::kComeHome);
+TEST(SyscallTable, TheBodyFollowsTheLimitsThatConcernIt) {
+  EXPECT_EQ(class_of("setrlimit", {RLIMIT_STACK, 4096}), CallClass::kFollowed);
   EXPECT_EQ(class_of("setrlimit", {RLIMIT_NOFILE, 4096}), CallClass::kForwarded);
-  EXPECT_EQ(class_of("prlimit64", {0, RLIMIT_AS, std::uint64_t{1} << 40, 0}), CallClass::kComeHome);
+  EXPECT_EQ(class_of("prlimit64", {0, RLIMIT_AS, std::uint64_t{1} << 40, 0}), CallClass::kFollowed);
   EXPECT_EQ(class_of("prlimit64", {0, RLIMIT_AS, 0, 4096}), CallClass::kForwarded);
 }
 
