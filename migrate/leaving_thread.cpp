@@ -89,9 +89,13 @@ Result<bool> LeavingThread::hold() {
   if (!seized_ || !stops_) return false;
   if (frozen_) return true;
   DROVER_CHECK(thread_.interrupt());
-  DROVER_TRY(const Stop stop, thread_.wait_for_stop());
-  frozen_ = !stop.gone();
-  return frozen_;
+  for (;;) {
+    DROVER_TRY(const Stop stop, thread_.wait_for_stop());
+    frozen_ = stop.by_event();
+    if (frozen_ || stop.gone()) return frozen_;
+    DROVER_CHECK(thread_.interrupt());
+    DROVER_CHECK(thread_.resume(stop.kind == Stop::Kind::kSignal ? stop.signal : 0));
+  }
 }
 
 Result<bool> LeavingThread::let_go() {

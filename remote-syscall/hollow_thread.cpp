@@ -300,7 +300,9 @@ Status HollowThread::await_end() {
                      " does not end: it is in a wait that nothing interrupts");
     }
     if (stop->gone()) return handle(*stop);
-    DROVER_CHECK(thread_.resume());
+    // A SIGSTOP is the process's, though this thread takes no part any more.
+    const bool stops = stop->kind == Stop::Kind::kSignal && stop->signal == SIGSTOP;
+    DROVER_CHECK(thread_.resume(stops ? SIGSTOP : 0));
   }
 }
 

@@ -17,7 +17,8 @@ KEEPER = ROOT / "tests/cluster/programs/keeper.py"
 class KeptJob:
     """PROGRAM prints lines, as those of NumberedJob do: they are checked as they come."""
 
-    def __init__(self, lab, program="numbers", *args, every_ms=2, user=None, lines=None):
+    def __init__(self, lab, program="numbers", *args, every_ms=2, user=None, lines=None,
+                 options=()):
         self.lab = lab
         self.program = program
         self.lines = lines or Sequence()
@@ -25,7 +26,7 @@ class KeptJob:
         self.events = []  # what its parent was told, in words
         self._keeper = lab.popen(
             "n1", ["env", f"EVERY_MS={every_ms}", "/usr/bin/python3", KEEPER, "mosrun",
-                   PROGRAMS / program, *args], user=user)
+                   *options, PROGRAMS / program, *args], user=user)
         self._threads = [threading.Thread(target=self._read, daemon=True),
                          threading.Thread(target=self._read_events, daemon=True)]
         for thread in self._threads:
