@@ -230,6 +230,37 @@ def test_a_daemon_that_dies_costs_nothing_and_a_deputy_the_process(shared_lab):
     assert job.error() == ""
 
 
+def test_a_hop_that_loses_its_guests_costs_the_work_since_the_outbound(shared_lab):
+    """One loses both while its image is on its way; the other only its target, of which home cannot
+    know whether it has let the body run: that one stays where it was."""
+    shared_lab.prepare({"n2": "guest.leave.connected:delay=1500",
+                        "n3": "guest.image.committed:delay=1500"})
+    lost, stays = (ComputingJob(shared_lab, name) for name in ("hop-lost", "hop-stays"))
+    lost.migrate("n2")
+    movers = [start_hop(shared_lab, lost, "n2", "guest.leave.connected")]
+    kill_guests(shared_lab, "n2")
+    kill_guests(shared_lab, "n3")
+    stays.migrate("n2")
+    movers.append(start_hop(shared_lab, stays, "n3", "guest.image.committed"))
+    kill_guests(shared_lab, "n3")
+    for mover in movers:
+        assert mover.wait(timeout=LEASE + 2 * MARGIN + SLACK) == 1
+    lost.wait_for("home", timeout=LEASE + MARGIN + SLACK)
+    assert stays.state() == "away" and "if n2 is lost it goes on at home" in stays.why()
+    lost.finish()
+    assert says_where_it_goes_on(lost, "n2")
+    stays.finish()
+    assert stays.error() == ""
+    shared_lab.prepare({})
+
+
+def start_hop(fault_lab, job, node, step):
+    """To n3; it is at that step of the node's."""
+    mover = fault_lab.lab.popen("n1", ["mosmigrate", job.pid, "n3"])
+    wait_until(lambda: f"{step}: " in fault_lab.log(node).read_text(), what=step)
+    return mover
+
+
 @pytest.fixture(scope="module")
 def wide_lab():
     made = CopyingLab(8, 30)
