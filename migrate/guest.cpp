@@ -199,6 +199,7 @@ Status Guest::await_commit() {
   DROVER_CHECK(fault_point("guest.image.committed"));
   body_->cpu = BodyCpu(*body_, hosted_.cpu.value_or(CpuAccount{}), hosted_.threads_cpu);
   body_->counts_cpu = home_->protocol() >= 2 && hosted_.cpu.has_value();
+  body_->cpu_was_told = hosted_.cpu_was_told;
   supervisor_.emplace(*body_, *home_);
   supervisor_->adopt(hosted_.undelivered);
   // The commit may have waited for us: with the lease over, the process may run at home again.

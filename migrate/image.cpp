@@ -42,6 +42,7 @@ constexpr std::int64_t kMaxClock = INT64_MAX / 2;
 // What of a state is known.
 constexpr std::uint8_t kHasCpu = 1;
 constexpr std::uint8_t kHasLimits = 2;
+constexpr std::uint8_t kCpuWasTold = 4;
 constexpr std::int32_t kMaxPid = 4'194'304;  // PID_MAX_LIMIT, include/linux/threads.h
 
 bool is_page_range(const ForeignRange& range) {
@@ -331,7 +332,8 @@ Bytes ProcessState::encode(std::uint32_t protocol) const {
   w.number(monotonic_ns);
   w.number(boottime_ns);
   if (protocol < 2) return w.take();
-  w.number<std::uint8_t>((cpu ? kHasCpu : 0) | (limits ? kHasLimits : 0));
+  w.number<std::uint8_t>((cpu ? kHasCpu : 0) | (limits ? kHasLimits : 0) |
+                         (cpu_was_told ? kCpuWasTold : 0));
   w.record(cpu.value_or(CpuAccount{}));
   w.record(limits.value_or(MemoryLimits{}));
   return w.take();
@@ -362,6 +364,7 @@ Result<ProcessState> ProcessState::decode(ByteView data, std::uint32_t protocol)
     if (!is_possible(cpu)) return refusal("process state: an impossible CPU time");
     if ((has & kHasCpu) != 0) s.cpu = cpu;
     if ((has & kHasLimits) != 0) s.limits = limits;
+    s.cpu_was_told = (has & kCpuWasTold) != 0;
   }
   DROVER_CHECK(r.finish("process state"));
   DROVER_CHECK(check_threads(s.threads));
@@ -370,6 +373,13 @@ Result<ProcessState> ProcessState::decode(ByteView data, std::uint32_t protocol)
     return refusal("process state: an impossible time");
   }
   return s;
+}
+
+Status check_carries(std::uint32_t protocol, const ProcessState& state) {
+  if (protocol >= 2 || !state.cpu_was_told) return {};
+  return refusal(
+      "version 1 of the protocol, which is spoken on the way, cannot carry the CPU time that the "
+      "program has been told of");
 }
 
 Bytes HopOrder::encode(std::uint32_t protocol) const {

@@ -170,11 +170,17 @@ struct ProcessState {
   // From protocol 2 on.
   std::optional<MemoryLimits> limits;
   std::optional<CpuAccount> cpu;  // of this absence; nothing: it has been where that is not counted
+  bool cpu_was_told = false;      // to the program: such a time never steps back
 
-  /// As a peer of this version of the protocol reads it.
+  /// As a peer of this version of the protocol reads it: without what it has no field for.
   Bytes encode(std::uint32_t protocol = kNewestProtocol) const;
   static Result<ProcessState> decode(ByteView data, std::uint32_t protocol = kNewestProtocol);
 };
+
+/// Whether a process may go on, on another node, from what is left of its state in this version of
+/// the protocol. If not, what that cannot carry, in words. (What it cannot carry home is not needed
+/// there.)
+Status check_carries(std::uint32_t protocol, const ProcessState& state);
 
 /// Where a frozen body is to be sent: the order of a deputy to the guest that has it.
 struct HopOrder {

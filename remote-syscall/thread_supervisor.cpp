@@ -218,6 +218,7 @@ Status ThreadSupervisor::on_reply(ByteView payload) {
     with_ours.assign(reply.data.begin(), reply.data.end());
     add_body_cpu(call_.request, reply, *body_, thread_->home_tid, with_ours);
     reply.data = with_ours;
+    body_->cpu_was_told = true;
   }
   std::int64_t result = reply.result;
   if (result == kErestartnointr) result = if_signalled_;

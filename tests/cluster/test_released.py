@@ -99,3 +99,34 @@ def test_a_job_that_is_away_goes_on_from_there(lab, before, after, way):
                 job.progress()
             job.finish()
             nothing_is_left(one)
+
+
+@pytest.mark.parametrize("node", ["n1", "n2"])
+def test_new_programs_do_what_an_old_daemon_orders(lab, node):
+    """In the moment between the exchange of the programs and that of the daemon."""
+    lab = lab(3, trees=False, bin=OLD)
+    before = NumberedJob(lab)
+    before.migrate("n2")
+    lab.exec(node, ["mount", "--bind", OURS, PROGRAMS])
+    jobs = [NumberedJob(lab, node=home) for home in lab.nodes]
+    tour(lab, jobs)
+    for target in ("n3", "n2", "home"):
+        before.migrate(target)
+        before.progress()
+    for job in (before, *jobs):
+        job.finish()
+    nothing_is_left(lab)
+
+
+def test_old_programs_refuse_what_a_new_daemon_has_agreed(lab):
+    """The same of a node that is taken back. It moves again when its daemon is exchanged, too."""
+    lab = lab(3, trees=False)
+    lab.exec("n1", ["mount", "--bind", OLD, PROGRAMS])
+    job = NumberedJob(lab)
+    done = job.migrate("n2", check=False)
+    assert done.returncode == 1 and "protocol" in done.stderr
+    job.progress()
+    exchange(lab, "n1", OLD)
+    tour(lab, [job])
+    job.finish()
+    nothing_is_left(lab)

@@ -77,3 +77,28 @@ def test_a_node_is_upgraded_and_taken_back_with_jobs_and_guests(shared):
     guest.finish()
     wait_until(lambda: all(not json.loads(shared.out(node, ["mosps", "--json", "--guests"]))
                            for node in shared.nodes), what="no guest is left")
+
+
+def test_what_the_version_before_cannot_carry_stays_where_it_is(shared):
+    """A program that has been told its CPU time away would see it step back."""
+    job = shared.popen("n1", ["mosrun", "python3", "-uc", "import os, time\nprint(os.getpid())\n"
+                              "while True: time.process_time(), time.sleep(.02)"])
+    pid = job.stdout.readline().strip()
+
+    def row():
+        return json.loads(shared.out("n1", ["mosps", "--json"]))[0]
+
+    def migrate(target):
+        return shared.exec("n1", ["mosmigrate", pid, target], check=False)
+
+    assert migrate("n3").returncode == 0
+    wait_until(lambda: row()["calls"].get("clock_gettime", {}).get("served"), what="it is told")
+    done = migrate("n2")
+    assert done.returncode == 1
+    assert done.stderr.endswith("cannot move to n2: version 1 of the protocol, which is spoken on "
+                                "the way, cannot carry the CPU time that the program has been "
+                                "told of\n")
+    assert (row()["where"], row()["state"]) == ("n3", "away")
+    for target in ("home", "n2"):  # without that time to carry
+        wait_until(lambda: migrate(target).returncode == 0, what=f"it moves to {target}")
+    shared.exec("n1", ["kill", pid])
