@@ -43,13 +43,15 @@ TEST(WaitingImage, LeavesWhatItHasNoRoomFor) {
 
 /// A tree of control groups, as files.
 class Groups : public ::testing::Test {
+ public:
+  ~Groups() override { std::filesystem::remove_all(root_); }
+
  protected:
   Groups()
       : root_(std::filesystem::path(testing::TempDir()) / ("groups-" + std::to_string(getpid()))) {
     std::filesystem::remove_all(root_);
     std::filesystem::create_directories(root_ / "a/b");
   }
-  ~Groups() override { std::filesystem::remove_all(root_); }
   void say(const std::string& file, const std::string& text) {
     std::ofstream(root_ / file) << text;
   }
