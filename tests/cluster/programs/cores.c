@@ -1,8 +1,9 @@
 // cores HOW: a process of four threads, each in a function of its own, that dies and leaves a core.
 //
-// One computes, one waits for a pipe, one for a condition, and the leading one for SIGUSR1. HOW says
-// what it comes to by then: fault (the one that computes writes to nowhere), abort (the same one
-// calls abort(3)), wait (nothing: somebody else ends it). Prints "ready" when all are where they stay.
+// One computes, one waits for a pipe, one for a condition, and the leading one for SIGUSR1. HOW
+// says what it comes to by then: fault (the one that computes writes to nowhere), abort (the same
+// one calls abort(3)), wait (nothing: somebody else ends it). Prints "ready" when all are where
+// they stay.
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
