@@ -136,15 +136,20 @@ class CopyingLab(FaultLab):
     def _look(self):
         while not self._ends.wait(0.05):
             running = {}
-            # Those away first: what comes home has stopped there before.
-            for copy in sorted(self.copies(), key=lambda copy: copy.node == "n1"):
-                try:
-                    if copy.runs():
-                        running.setdefault(copy.pid, []).append(copy.node)
-                except OSError:
-                    pass  # it has ended
-            self.seen_twice += [(time.monotonic(), pid, nodes) for pid, nodes in running.items()
-                                if len(nodes) > 1]
+            for copy in self.copies():
+                if self._runs(copy):
+                    running.setdefault(copy.pid, []).append(copy)
+            for pid, copies in running.items():
+                # One may have stopped before the other was looked at.
+                if len(copies) > 1 and all(map(self._runs, copies)):
+                    self.seen_twice.append((time.monotonic(), pid, [one.node for one in copies]))
+
+    @staticmethod
+    def _runs(copy):
+        try:
+            return copy.runs()
+        except OSError:
+            return False  # it has ended
 
     def down(self):
         self._ends.set()
