@@ -71,7 +71,7 @@ void Moves::migrate(const JobPtr& job, const std::string& target, Done done) {
     if (!against.empty()) return refuse(refusal("declined: " + against.front()));
     return begin(job, JobState::kLeaving, target, std::move(done));
   }
-  if (!job->away()) return refuse(refusal("is " + std::string(job_state_name(job->state))));
+  if (!job->away()) return refuse(refusal(job->state == JobState::kLost ? "is lost" : "has ended"));
   if (!deputies_.present(job->id)) return refuse(refusal("has a deputy that takes no orders"));
   if (const auto against = reasons(*job); !against.empty()) return refuse(refusal(against.front()));
   if (homeward) return begin(job, JobState::kComingHome, kHome, std::move(done));

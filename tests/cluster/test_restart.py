@@ -114,6 +114,7 @@ def test_a_job_that_is_away_is_found_again(shared, how, who):
 
 def test_a_job_at_home_is_known_with_its_options(shared):
     job = NumberedJob(shared, options=["-l", "-m", "3"])
+    job.progress(1)  # the shell has become the program
     before = row(shared, job.pid)
     stop(shared, ["n1"])
     start(shared, ["n1"])

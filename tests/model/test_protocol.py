@@ -121,7 +121,7 @@ class Exploration:
         kind = "-DNP" if self.cycles else "-DSAFETY"
         subprocess.run(["gcc", self.optimize, "-w", kind, "-DNOREDUCE", f"-DMEMLIM={MEMORY_MB}",
                         *(["-DCOLLAPSE"] if self.optimize != "-O0" else []),
-                        "-o", "pan", "pan.c"], cwd=directory, check=True, timeout=200)
+                        "-o", "pan", "pan.c"], cwd=directory, check=True, timeout=600)
         options = ["-n", "-m1000000", "-w22"] + (["-l"] if self.cycles else [])
         return Outcome(subprocess.run(["./pan", *options], cwd=directory, text=True,
                                       capture_output=True, timeout=1500).stdout)
