@@ -11,5 +11,7 @@ inline constexpr std::uint32_t kOldestProtocol = 1;
 
 /// A body can be told that its process is stopped, and stands still then.
 inline constexpr std::uint32_t kFirstWithStops = 2;
+/// A change of a mask says which signals came before it: the others keep their order (MaskAfter).
+inline constexpr std::uint32_t kFirstWithMaskAfter = 2;
 
 }  // namespace drover
