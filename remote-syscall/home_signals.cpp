@@ -65,12 +65,14 @@ Status HomeThread::tell_signal(const siginfo_t& info) {
   SignalMessage message;
   message.tid = tid();
   message.info = info;
-  const auto mask = thread_->thread().signal_mask();
-  const bool blocked = !mask || (*mask & signal_bit(info.si_signo)) != 0;
-  message.although_blocked = blocked || telling_pending_ ? 1 : 0;
   signal_told_ = true;
   ++signals_told_;
-  if (message.although_blocked == 0) in_flight_.push_back({signals_told_, info});
+  if (process_->channel->protocol() >= kFirstWithMaskAfter) {
+    const auto mask = thread_->thread().signal_mask();
+    const bool blocked = !mask || (*mask & signal_bit(info.si_signo)) != 0;
+    message.although_blocked = blocked || telling_pending_ ? 1 : 0;
+    if (message.although_blocked == 0) in_flight_.push_back({signals_told_, info});
+  }
   return process_->channel->send(static_cast<std::uint16_t>(FrameType::kSignal),
                                  encode_record(message));
 }
@@ -80,10 +82,10 @@ void HomeThread::has_seen(std::uint64_t signals) {
 }
 
 Result<std::vector<siginfo_t>> HomeThread::void_signals(const MaskAfter& message) {
+  has_seen(message.signals_seen);
   if (goes_on_ && is_known(message.mask)) return std::vector<siginfo_t>();
   DROVER_CHECK(thread_->stop());
   DROVER_CHECK(look());
-  has_seen(message.signals_seen);
   const SignalMask blocked = message.mask.mask & ~message.kept;
   std::vector<siginfo_t> voids;
   for (const Told& told : in_flight_) {

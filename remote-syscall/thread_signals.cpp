@@ -92,6 +92,7 @@ Status ThreadSupervisor::send_mask(bool wants_answer) {
   if (channel_->protocol() < kFirstWithMaskAfter) {
     return channel_->send(type(FrameType::kMask), encode_record(mask));
   }
+  said_seen_ = signals_seen_;
   const MaskAfter message{mask, thread_->blocked_by_handlers, signals_seen_};
   return channel_->send(type(FrameType::kMaskAfter), encode_record(message));
 }
@@ -243,6 +244,15 @@ Status ThreadSupervisor::notice_flood() {
   if (waiting < kFlood || std::exchange(flooded_, true)) return {};
   return channel_->send(type(FrameType::kNeedHome),
                         encode_record(NeedHome{thread_->home_tid, NeedHome::kSignals}));
+}
+
+// Home keeps what it has told until it hears that. A call says so, and most handlers do; but not
+// those that block nothing, in a program that makes no calls.
+Status ThreadSupervisor::say_what_is_seen() {
+  constexpr std::uint32_t kMostUnsaid = 256;
+  if (signals_seen_ - said_seen_ < kMostUnsaid || call_.active || awaits_mask_ || frozen_)
+    return {};
+  return channel_->protocol() < kFirstWithMaskAfter ? Status{} : send_mask(false);
 }
 
 Status ThreadSupervisor::queue_arrived() {

@@ -117,7 +117,7 @@ Status ThreadSupervisor::send_call() {
   WireWriter head;
   head.number(thread_->home_tid);
   head.number(call_.sequence);
-  head.number(signals_seen_);
+  head.number(said_seen_ = signals_seen_);
   head.number<std::uint8_t>(if_signalled_ != kErestartnointr ? 1 : 0);
   call_.request.encode_head(head);
   return channel_->send(type(FrameType::kCall), head.data(), call_.request.data);
@@ -190,6 +190,7 @@ Status ThreadSupervisor::await_mask_or_let_through(std::uint64_t id) {
 
 Status ThreadSupervisor::on_signal(const SignalMessage& message) {
   ++signals_seen_;
+  DROVER_CHECK(say_what_is_seen());
   const siginfo_t& info = message.info;
   // Told before home had heard that it is blocked: home has taken that back (MaskAfter).
   const SignalMask blocked = program_blocks() | (awaits_mask_ ? blocked_before_ : 0);

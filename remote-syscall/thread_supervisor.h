@@ -107,6 +107,7 @@ class ThreadSupervisor {
 
   Status queue_arrived();
   Status notice_flood();
+  Status say_what_is_seen();
   bool merge_with_waiting(const siginfo_t& info);
   Status queue_signal(const siginfo_t& info);
   Status on_stop(const Stop& stop);
@@ -129,6 +130,7 @@ class ThreadSupervisor {
   bool flooded_ = false;            // home knows
   bool sleeps_at_home_ = false;     // an interrupted sleep whose rest waits in P
   std::uint32_t signals_seen_ = 0;  // told by home over this channel
+  std::uint32_t said_seen_ = 0;     // of these: home knows
   // What a call gives that a signal meets before home executes it: a new one begins after it.
   std::int64_t if_signalled_ = kErestartnointr;
   std::deque<siginfo_t> arrived_;                // during the call, to be queued at its answer

@@ -211,6 +211,7 @@ def test_what_script_writes_down(made):
     terminal.keys("C-z")
     terminal.expect("Stopped")
     terminal.line("fg")
+    terminal.expect(r"fg\nmosrun cat$")
     terminal.line("and more")
     terminal.expect(r"^and more\nand more$")
     assert_stayed_away(made, pid)
