@@ -17,6 +17,8 @@ inline constexpr std::uint32_t kOldestProtocol = 1;
 
 /// A body can be told that its process is stopped, and stands still then.
 inline constexpr std::uint32_t kFirstWithStops = 2;
+/// A change of a mask says which signals came before it: the others keep their order (MaskAfter).
+inline constexpr std::uint32_t kFirstWithMaskAfter = 2;
 
 /// The first released version. Its programs do not say what they speak where there is a field for
 /// it now: who says nothing speaks this.

@@ -16,7 +16,7 @@
 #include "common/log.h"
 #include "common/process/queued_signal.h"
 #include "migrate/area_mapping.h"
-#include "migrate/returned_signals.h"
+#include "remote-syscall/returned_signals.h"
 
 namespace drover {
 namespace {

@@ -60,6 +60,7 @@ enum class FrameType : std::uint16_t {
   kLimits = 75,  // deputy: the program's limits of memory are now these: MemoryLimits
   kStop = 85,    // deputy: a signal has stopped the process: the body is to stand still
   kContinue,     // deputy: it goes on
+  kMaskAfter,    // guest: instead of kMask: MaskAfter
 };
 
 /// As it stands in the head of a frame.
@@ -138,14 +139,24 @@ struct MaskMessage {
   SignalMask mask = 0;
 };
 
+/// kMaskAfter. Of the signals that the thread's home has told by then, and that are not seen yet,
+/// those that the program blocks now are void: the guest forgets them, and home gives them back to
+/// the process, all at once and before those that have come since.
+struct MaskAfter {
+  MaskMessage mask;
+  SignalMask kept = 0;  ///< blocked by handlers only: these wait for the handlers' ends in the body
+  std::uint64_t signals_seen = 0;  ///< of those told over this channel
+};
+
 /// kMaskSet.
 struct MaskSet {
   std::int32_t tid = 0;
 };
 
 struct SignalMessage {
-  std::int32_t tid = 0;        ///< the thread it is for
-  std::uint8_t to_thread = 0;  ///< sent to that thread, not to the process
+  std::int32_t tid = 0;  ///< the thread it is for
+  /// By home, since version 2: it knows that the program blocks it, or has just unblocked it.
+  std::uint8_t although_blocked = 0;
   std::array<std::uint8_t, 3> reserved{};
   siginfo_t info{};
 
@@ -176,8 +187,12 @@ struct ThreadsMessage {
 };
 
 struct NeedHome {
+  /// Instead of a call: a fault of the program's own, or more signals than it keeps up with.
+  static constexpr std::int32_t kFault = -1;
+  static constexpr std::int32_t kSignals = -2;
+
   std::int32_t tid = 0;
-  std::int32_t call = -1;
+  std::int32_t call = kFault;
 };
 
 template <>

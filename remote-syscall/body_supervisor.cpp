@@ -159,7 +159,7 @@ Status BodySupervisor::take_up_made() {
 // A thread that has ended meanwhile cannot take one of the process's: home gives it to another.
 Status BodySupervisor::on_signal(const SignalMessage& message) {
   const auto told = thread(message.tid);
-  if (told && !(*told)->leaving()) return (*told)->on_signal(message.info);
+  if (told && !(*told)->leaving()) return (*told)->on_signal(message);
   if (is_for_thread(message.info, body_->home_pid)) return {};
   SignalMessage back = message;
   back.tid = body_->home_pid;

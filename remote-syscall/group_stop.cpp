@@ -22,9 +22,9 @@ bool HomeServer::stop_begun() const {
 Status HomeServer::follow_stop() {
   if (process_.recalling || process_.ending) return {};
   if (!stop_begun()) {
-    const bool waits =
-        told_of_stop_ || !kept_.empty() || std::ranges::any_of(threads_, &HomeThread::unblocks);
-    return waits ? tell_of_end_of_stop() : Status{};
+    if (told_of_stop_ || !kept_.empty()) return tell_of_end_of_stop();
+    for (HomeThread& thread : threads_) DROVER_CHECK(thread.end_unblocking());
+    return {};
   }
   const bool complete = std::ranges::all_of(*process_.threads, &HollowThread::has_joined_stop);
   return complete && !told_of_stop_ ? tell_of_stop() : Status{};

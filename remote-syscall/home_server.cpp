@@ -3,6 +3,7 @@
 #include <sys/syscall.h>
 
 #include <algorithm>
+#include <iterator>
 
 #include "common/process/queued_signal.h"
 
@@ -13,6 +14,7 @@ HomeServer::HomeServer(std::list<HollowThread>& threads, const ForeignMemory& me
                        const std::array<KernelSigaction, kSignalCount>& actions,
                        CallCounters& counters, bool stopped)
     : process_{.threads = &threads,
+               .served = &threads_,
                .memory = &memory,
                .channel = &channel,
                .files = HomeFiles(memory.pid()),
@@ -50,6 +52,13 @@ Status HomeServer::serve(const Frame& frame) {
       DROVER_TRY(HomeThread* const changed, thread(m.tid));
       return changed->on_mask(m);
     }
+    case FrameType::kMaskAfter: {
+      DROVER_TRY(const auto m, decode_record<MaskAfter>(frame.payload, "mask"));
+      DROVER_TRY(HomeThread* const changed, thread(m.mask.tid));
+      DROVER_TRY(const std::vector<siginfo_t> voids, changed->void_signals(m));
+      if (!voids.empty()) DROVER_CHECK(take_back(m.mask.tid, voids));
+      return changed->on_mask(m.mask);
+    }
     case FrameType::kAction: {
       DROVER_TRY(const auto m, ActionMessage::decode(frame.payload));
       DROVER_TRY(HomeThread* const changer, thread(m.tid));
@@ -57,7 +66,7 @@ Status HomeServer::serve(const Frame& frame) {
     }
     case FrameType::kSignal: {
       DROVER_TRY(const auto m, SignalMessage::decode(frame.payload));
-      return take_back(m.tid, m.info);
+      return take_back(m.tid, {m.info});
     }
     case FrameType::kExit: {
       DROVER_TRY(const auto m, decode_record<ExitMessage>(frame.payload, "exit"));
@@ -71,7 +80,9 @@ Status HomeServer::serve(const Frame& frame) {
       DROVER_TRY(const auto m, decode_record<NeedHome>(frame.payload, "need home"));
       HomeEvent event;
       event.call = m.call;
-      event.words = m.call >= 0 ? std::string(syscall_name(m.call)) : "a fault in the program";
+      event.words = m.call >= 0                    ? std::string(syscall_name(m.call))
+                    : m.call == NeedHome::kSignals ? kTooManySignals
+                                                   : "a fault in the program";
       if (m.call >= 0) ++process_.counters->calls[m.call].forced_home;
       process_.event = event;
       return {};
@@ -175,11 +186,30 @@ void HomeServer::await_call(pid_t tid) {
   if (const auto found = thread(tid)) (*found)->await_call();
 }
 
-Status HomeServer::take_back(pid_t tid, const siginfo_t& info) {
-  process_.effects.happened("signal " + std::to_string(info.si_signo));
-  if (!is_for_thread(info, process_.memory->pid())) return leader().take_back(info);
+// What was taken from the thread since, and has not been told, comes after them.
+Status HomeServer::take_back(pid_t tid, std::vector<siginfo_t> infos) {
+  for (const siginfo_t& info : infos) {
+    process_.effects.happened("signal " + std::to_string(info.si_signo));
+  }
   const auto told = thread(tid);
-  return told ? (*told)->take_back(info) : Status{};  // what is sent to a thread ends with it
+  SignalMask kinds = 0;
+  for (const siginfo_t& info : infos) kinds |= signal_bit(info.si_signo);
+  if (told) {
+    const auto is_younger = [&](const siginfo_t& other) {
+      return (kinds & signal_bit(other.si_signo)) != 0;
+    };
+    std::ranges::copy_if((*told)->untold(), std::back_inserter(infos), is_younger);
+    std::erase_if((*told)->untold(), is_younger);
+  }
+  std::vector<siginfo_t> to_process;
+  std::erase_if(infos, [&](const siginfo_t& info) {
+    const bool goes = !is_for_thread(info, process_.memory->pid());
+    if (goes) to_process.push_back(info);
+    return goes;
+  });
+  if (!to_process.empty()) DROVER_CHECK(leader().take_back(to_process));
+  // What is sent to a thread ends with it.
+  return told && !infos.empty() ? (*told)->take_back(infos) : Status{};
 }
 
 Status HomeServer::tell_of_changes() { return process_.limits.tell_changes(*process_.channel); }

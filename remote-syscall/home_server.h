@@ -68,7 +68,7 @@ class HomeServer {
   void take_up_made();
   Status on_threads(const ThreadsMessage& message);
   Status on_fatal(const FatalMessage& message);
-  Status take_back(pid_t tid, const siginfo_t& info);
+  Status take_back(pid_t tid, std::vector<siginfo_t> infos);
   Status notice_end();
   Status follow_stop();
   Status tell_of_stop();

@@ -7,6 +7,7 @@
 #include "common/process/limits.h"
 #include "common/process/queued_signal.h"
 #include "remote-syscall/home_thread.h"
+#include "remote-syscall/returned_signals.h"
 
 namespace drover {
 namespace {
@@ -67,8 +68,33 @@ Status HomeThread::tell_signal(const siginfo_t& info) {
   message.info = info;
   signal_told_ = true;
   ++signals_told_;
+  if (process_->channel->protocol() >= kFirstWithMaskAfter) {
+    const auto mask = thread_->thread().signal_mask();
+    const bool blocked = !mask || (*mask & signal_bit(info.si_signo)) != 0;
+    message.although_blocked = blocked || telling_pending_ ? 1 : 0;
+    if (message.although_blocked == 0) in_flight_.push_back({signals_told_, info});
+  }
   return process_->channel->send(static_cast<std::uint16_t>(FrameType::kSignal),
                                  encode_record(message));
+}
+
+void HomeThread::has_seen(std::uint64_t signals) {
+  while (!in_flight_.empty() && in_flight_.front().number <= signals) in_flight_.pop_front();
+}
+
+Result<std::vector<siginfo_t>> HomeThread::void_signals(const MaskAfter& message) {
+  has_seen(message.signals_seen);
+  if (goes_on_ && is_known(message.mask)) return std::vector<siginfo_t>();
+  DROVER_CHECK(thread_->stop());
+  DROVER_CHECK(look());
+  const SignalMask blocked = message.mask.mask & ~message.kept;
+  std::vector<siginfo_t> voids;
+  for (const Told& told : in_flight_) {
+    if ((blocked & signal_bit(told.info.si_signo)) != 0) voids.push_back(told.info);
+  }
+  std::erase_if(in_flight_,
+                [&](const Told& told) { return (blocked & signal_bit(told.info.si_signo)) != 0; });
+  return voids;
 }
 
 Status HomeThread::handle_signal(const TakenSignal& signal) {
@@ -119,34 +145,33 @@ Status HomeThread::handle_signal(const TakenSignal& signal) {
   return thread_->begin_to_die(number);
 }
 
-Status HomeThread::take_back(const siginfo_t& info) {
+Status HomeThread::take_back(const std::vector<siginfo_t>& infos) {
   frame_came();
-  if (process_->recalling) {
-    untold_.push_back(info);
-    return {};
-  }
-  given_back_.push_back(info);
+  given_back_.insert(given_back_.end(), infos.begin(), infos.end());
   call_.disturbed = true;
   DROVER_CHECK(thread_->begin_to_stop());
   return look();
 }
 
 // Only when it is in no call, or one that is stopped: one that waits for a disk, say, is not waited
-// for. In a recall they go with the image.
+// for. A process may send any signal with any siginfo to itself, a thread to itself:
+// rt_sigqueueinfo(2).
 Status HomeThread::queue_given_back() {
   if (given_back_.empty()) return {};
-  const std::vector<siginfo_t> infos = std::exchange(given_back_, {});
-  if (process_->recalling) {
-    untold_.insert(untold_.end(), infos.begin(), infos.end());
-    return {};
-  }
   DROVER_CHECK(thread_->stop());
   if (thread_->state() != HollowThread::State::kStopped) return {};
-  for (const siginfo_t& info : infos) {
+  std::vector<siginfo_t> to_process, to_thread;
+  for (const siginfo_t& info : std::exchange(given_back_, {})) {
     DROVER_TRY(const bool superseded, is_superseded(info));
-    if (!superseded) DROVER_CHECK(queue(info));
+    if (superseded) continue;
+    const bool own = !is_leader() || is_for_thread(info, process_->memory->pid());
+    (own ? to_thread : to_process).push_back(info);
   }
-  return {};
+  const bool alone = process_->threads->size() == 1;
+  DROVER_TRY(Injection injection, Injection::trapping(thread_->thread(), thread_->scratch()));
+  ReturnedSignals signals(*thread_, *process_->memory, alone);
+  DROVER_CHECK(signals.send(injection, to_process, to_thread));
+  return injection.end();
 }
 
 // A stop takes back a SIGCONT that waits, and a SIGCONT the stops: also one that we had taken when
@@ -159,17 +184,6 @@ Result<bool> HomeThread::is_superseded(const siginfo_t& info) const {
   if (number != SIGCONT) return last == SIGCONT || (pending & signal_bit(SIGCONT)) != 0;
   return last != SIGCONT || (pending & kStopSignals) != 0 ||
          std::ranges::any_of(*process_->threads, &HollowThread::in_group_stop);
-}
-
-// A process may send any signal with any siginfo to itself, a thread to itself: rt_sigqueueinfo(2).
-Status HomeThread::queue(const siginfo_t& info) {
-  DROVER_TRY(Injection injection, Injection::trapping(thread_->thread(), thread_->scratch()));
-  const ForeignAddress at = thread_->scratch().data();
-  DROVER_TRY(const auto borrowed, process_->memory->read_record<siginfo_t>(at));
-  DROVER_CHECK(queue_signal(injection, *process_->memory, tid(),
-                            is_for_thread(info, process_->memory->pid()), info, at));
-  DROVER_CHECK(process_->memory->write_record(at, borrowed));
-  return injection.end();
 }
 
 // A guest that has taken a body over says all of it anew: that is no reason to be disturbed.
@@ -205,24 +219,30 @@ Status HomeThread::on_mask(const MaskMessage& message) {
   DROVER_CHECK(thread_->stop());
   DROVER_CHECK(look());
   if (thread_->state() != HollowThread::State::kStopped) return {};
-  DROVER_CHECK(thread_->thread().set_signal_mask(message.mask));
-  if (message.wants_answer == 0) return {};
-  unblocks_ = true;
+  if (message.wants_answer == 0) return thread_->thread().set_signal_mask(message.mask);
+  unblocks_ = message.mask;
   return tell_unblocked();
 }
 
-// If that stops the process, what else it unblocks comes after the stop, and then the answer.
+// What is being given back comes before what is pending. And if it stops the process, what else it
+// unblocks comes after the stop, and then the answer.
 Status HomeThread::tell_unblocked() {
-  DROVER_TRY(const SignalMask mask, thread_->thread().signal_mask());
-  DROVER_CHECK(tell_pending(mask));
+  if (std::ranges::any_of(*process_->served, &HomeThread::gives_back)) return {};
+  DROVER_CHECK(thread_->thread().set_signal_mask(*unblocks_));
+  DROVER_CHECK(tell_pending(*unblocks_));
   if (over() || (thread_->in_group_stop() && !process_->recalling)) return {};
-  unblocks_ = false;
+  unblocks_.reset();
   notice_starvation();
   return process_->channel->send(type(FrameType::kMaskSet), encode_record(MaskSet{tid()}));
 }
 
 Status HomeThread::end_unblocking() {
-  if (!unblocks_ || thread_->state() != HollowThread::State::kStopped) return {};
+  if (!unblocks_ || over()) return {};
+  if (thread_->state() == HollowThread::State::kParked) {
+    DROVER_CHECK(thread_->stop());
+    DROVER_CHECK(look());
+  }
+  if (over() || thread_->state() != HollowThread::State::kStopped) return {};
   return tell_unblocked();
 }
 
@@ -255,13 +275,28 @@ void HomeThread::notice_starvation() {
     starves_since_ = now;
   } else if (now - *starves_since_ > kMostStarved && !process_->event) {
     starves_since_.reset();
-    process_->event.emplace().words = "signals that come faster than they travel";
+    process_->event.emplace().words = kTooManySignals;
   }
+}
+
+// What was taken in a recall before is older than what is pending.
+Status HomeThread::tell_untold() {
+  for (const siginfo_t& info : std::exchange(untold_, {})) {
+    const KernelSigaction& action = process_->actions[static_cast<std::size_t>(info.si_signo - 1)];
+    const bool handled = action.handler != kSigDfl && action.handler != kSigIgn;
+    if (handled) {
+      DROVER_CHECK(tell_signal(info));
+    } else {
+      untold_.push_back(info);
+    }
+  }
+  return {};
 }
 
 Status HomeThread::tell_pending(SignalMask mask) {
   telling_pending_ = true;
-  Status told = take_pending(mask);
+  Status told = tell_untold();
+  if (told) told = take_pending(mask);
   telling_pending_ = false;
   return told;
 }

@@ -52,6 +52,7 @@ Status HomeThread::on_call(WireReader& reader) {
   if (sequence <= call_.sequence) return refusal("a call that was served already came again");
   call_.sequence = sequence;
   const auto signals_seen = reader.number<std::uint32_t>();
+  has_seen(signals_seen);
   const bool goes_on = reader.number<std::uint8_t>() != 0;
   DROVER_CHECK(call_.request.decode(reader));
   call_.active = true;
@@ -331,6 +332,7 @@ void HomeThread::begin_anew() {
   call_is_over();
   call_ = {};
   signals_told_ = 0;
+  in_flight_.clear();
 }
 
 }  // namespace drover

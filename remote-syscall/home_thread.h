@@ -4,6 +4,7 @@
 
 #include <array>
 #include <chrono>
+#include <deque>
 #include <list>
 #include <map>
 #include <string>
@@ -26,6 +27,9 @@ struct CallCounters {
   std::map<int, PerCall> calls;
 };
 
+/// Why a process comes home whose signals starve it.
+inline constexpr const char* kTooManySignals = "signals that come faster than they travel";
+
 /// Something that the server cannot deal with by itself.
 struct HomeEvent {
   enum class Kind {
@@ -38,9 +42,12 @@ struct HomeEvent {
   int wait_status = 0;
 };
 
+class HomeThread;
+
 /// What the threads have in common.
 struct HomeProcess {
   std::list<HollowThread>* threads;  ///< the leading one first
+  const std::list<HomeThread>* served;
   const ForeignMemory* memory;
   SecureChannel* channel;
   HomeFiles files;
@@ -68,10 +75,15 @@ class HomeThread {
   /// A frame of the thread has come: kCall with its tid read, or what follows.
   Status on_call(WireReader& reader);
   Status on_mask(const MaskMessage& message);
+  /// Of the signals that were told, those that are void by this change of the mask, oldest first.
+  /// Nothing more is told before that change has taken effect.
+  Result<std::vector<siginfo_t>> void_signals(const MaskAfter& message);
   Status on_action(const ActionMessage& message);
-  /// A signal that the body could not take any more: it is pending again, and P is asked anew. One
-  /// for the process may be given only to the leading thread.
-  Status take_back(const siginfo_t& info);
+  /// Signals that the body could not take any more: they are pending again, and P is asked anew.
+  /// Those for the process may be given only to the leading thread.
+  Status take_back(const std::vector<siginfo_t>& infos);
+  /// And they are not pending yet.
+  bool gives_back() const { return !given_back_.empty(); }
   /// The program ends, by this thread's call.
   Status exit_process(int status);
   /// This thread does, alone.
@@ -84,9 +96,9 @@ class HomeThread {
   Status rest(bool in_group_stop);
   /// The process's stop is over: what waited for that is told, before the body runs again.
   Status take_up_after_stop();
-  /// The body's thread waits for the answer to a change of its mask: it gets that now.
+  /// The body's thread waits for the answer to a change of its mask: it gets that now, if nothing
+  /// keeps it from that.
   Status end_unblocking();
-  bool unblocks() const { return unblocks_; }
   /// How long it may stay stopped; nothing if it is not.
   std::optional<std::chrono::nanoseconds> deaf_patience() const;
   /// The body's thread is in a call that was disturbed, and goes on with it.
@@ -117,6 +129,7 @@ class HomeThread {
   };
 
   void frame_came();
+  void has_seen(std::uint64_t signals);
   bool over() const { return process_->ending || thread_->state() == HollowThread::State::kGone; }
   Status tell_unblocked();
   Result<bool> is_superseded(const siginfo_t& info) const;
@@ -125,9 +138,9 @@ class HomeThread {
   bool is_known(const MaskMessage& message) const;
   void notice_starvation();
   Status tell_pending(SignalMask mask);
+  Status tell_untold();
   Status take_pending(SignalMask mask);
   Status queue_given_back();
-  Status queue(const siginfo_t& info);
   Status settle_call(std::int64_t result);
   bool is_disturbed(std::int64_t result) const;
   Status disturbed(std::int64_t came_to);
@@ -145,15 +158,20 @@ class HomeThread {
   HollowThread* thread_;
   HomeProcess* process_;
   PendingCall call_;
-  bool unblocks_ = false;           // by a change of the mask that is to be answered
-  bool telling_pending_ = false;    // those that it unblocks
-  SignalMask taken_ = 0;            // of these: those that are not pending a second time
-  std::uint32_t signals_told_ = 0;  // over this channel
+  std::optional<SignalMask> unblocks_;  // by a change of the mask that is to be answered
+  bool telling_pending_ = false;        // those that it unblocks
+  SignalMask taken_ = 0;                // of these: those that are not pending a second time
+  std::uint32_t signals_told_ = 0;      // over this channel
   std::optional<std::chrono::steady_clock::time_point> starves_since_;
   std::chrono::steady_clock::time_point unblocked_at_;
   bool signal_told_ = false;  // during the call under way
   bool goes_on_ = false;      // the body is about to go on with a disturbed call
   std::chrono::steady_clock::time_point rest_at_;
+  struct Told {
+    std::uint64_t number;  // over this channel, from 1 on
+    siginfo_t info;
+  };
+  std::deque<Told> in_flight_;  // as far as we know
   std::vector<siginfo_t> untold_;
   std::vector<siginfo_t> given_back_;  // and not yet pending again
   Bytes out_;                          // reused: contents of a reply

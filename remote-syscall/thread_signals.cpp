@@ -66,30 +66,42 @@ Status ThreadSupervisor::on_mask_set() {
   return let_through(call_.notification);
 }
 
-Status ThreadSupervisor::declare_mask(SignalMask mask) {
+/// What is pending at home, not in the body.
+SignalMask ThreadSupervisor::program_blocks() const {
+  return thread_->declared_mask & ~thread_->blocked_by_handlers;
+}
+
+/// `kept`: what is blocked from now on by a handler.
+Status ThreadSupervisor::declare_mask(SignalMask mask, SignalMask kept) {
   mask &= ~kUnblockable;
   if (mask == thread_->declared_mask) return {};
   // What becomes unblocked may be pending at home, and is to be delivered before the call that
   // unblocks it returns.
   awaits_mask_ = (thread_->declared_mask & ~mask) != 0;
-  thread_->declared_mask = mask;
+  blocked_before_ = program_blocks();
+  thread_->blocked_by_handlers |= kept & ~thread_->declared_mask;
   thread_->blocked_by_handlers &= mask;
-  const MaskMessage message{thread_->home_tid, awaits_mask_ ? 1U : 0U, mask};
-  return channel_->send(type(FrameType::kMask), encode_record(message));
+  thread_->declared_mask = mask;
+  return send_mask(awaits_mask_);
 }
 
-Status ThreadSupervisor::declare_mask_anew() {
-  const MaskMessage message{thread_->home_tid, 0, thread_->declared_mask};
-  return channel_->send(type(FrameType::kMask), encode_record(message));
+Status ThreadSupervisor::declare_mask_anew() { return send_mask(false); }
+
+Status ThreadSupervisor::send_mask(bool wants_answer) {
+  const MaskMessage mask{thread_->home_tid, wants_answer ? 1U : 0U, thread_->declared_mask};
+  if (channel_->protocol() < kFirstWithMaskAfter) {
+    return channel_->send(type(FrameType::kMask), encode_record(mask));
+  }
+  said_seen_ = signals_seen_;
+  const MaskAfter message{mask, thread_->blocked_by_handlers, signals_seen_};
+  return channel_->send(type(FrameType::kMaskAfter), encode_record(message));
 }
 
 // What a handler blocks while it runs stays pending in P from now on.
 Status ThreadSupervisor::enter_handler(int signal, const KernelSigaction& action) {
   const SignalMask own = (action.flags & SA_NODEFER) != 0 ? 0 : signal_bit(signal);
-  const SignalMask before = thread_->declared_mask;
-  DROVER_CHECK(declare_mask(before | action.mask | own));
-  thread_->blocked_by_handlers |= thread_->declared_mask & ~before;
-  return {};
+  const SignalMask kept = action.mask | own;
+  return declare_mask(thread_->declared_mask | kept, kept);
 }
 
 Status ThreadSupervisor::mirror_mask(const seccomp_notif& notification) {
@@ -223,6 +235,26 @@ Status ThreadSupervisor::deliver_under_wait_mask(const siginfo_t& info, std::int
   return thread.resume();
 }
 
+// Realtime signals are queued without end: a handler that takes its time, or the way to home, may
+// be too slow for them. At home the sender finds the queue full, as it should.
+Status ThreadSupervisor::notice_flood() {
+  constexpr std::size_t kFlood = 1000;
+  std::size_t waiting = arrived_.size();
+  for (const auto& [signal, queue] : queued_) waiting += queue.size();
+  if (waiting < kFlood || std::exchange(flooded_, true)) return {};
+  return channel_->send(type(FrameType::kNeedHome),
+                        encode_record(NeedHome{thread_->home_tid, NeedHome::kSignals}));
+}
+
+// Home keeps what it has told until it hears that. A call says so, and most handlers do; but not
+// those that block nothing, in a program that makes no calls.
+Status ThreadSupervisor::say_what_is_seen() {
+  constexpr std::uint32_t kMostUnsaid = 256;
+  if (signals_seen_ - said_seen_ < kMostUnsaid || call_.active || awaits_mask_ || frozen_)
+    return {};
+  return channel_->protocol() < kFirstWithMaskAfter ? Status{} : send_mask(false);
+}
+
 Status ThreadSupervisor::queue_arrived() {
   while (!arrived_.empty()) {
     const siginfo_t info = arrived_.front();
@@ -256,8 +288,7 @@ bool ThreadSupervisor::merge_with_waiting(const siginfo_t& info) {
 
 Status ThreadSupervisor::queue_signal(const siginfo_t& info) {
   const int signal = info.si_signo;
-  const SignalMask blocked = thread_->declared_mask & ~thread_->blocked_by_handlers;
-  if ((blocked & signal_bit(signal)) != 0 && !frozen_) {
+  if ((program_blocks() & signal_bit(signal)) != 0 && !frozen_) {
     // Blocked in the meantime: it belongs to the pending ones, and those are home's. What a running
     // handler blocks waits for its end here, in the order in which it came.
     SignalMessage message;

@@ -47,7 +47,7 @@ Status ThreadSupervisor::run() {
   in_call_with(in_call ? static_cast<std::int64_t>(r.rax) : 0);
   // Before it runs: what they interrupt is the call that it was stopped in.
   DROVER_CHECK(queue_arrived());
-  frozen_ = stands_still_ = false;
+  frozen_ = stands_still_ = flooded_ = false;
   return thread_->thread.resume();
 }
 
@@ -127,7 +127,7 @@ Status ThreadSupervisor::send_call() {
   WireWriter head;
   head.number(thread_->home_tid);
   head.number(call_.sequence);
-  head.number(signals_seen_);
+  head.number(said_seen_ = signals_seen_);
   head.number<std::uint8_t>(if_signalled_ != kErestartnointr ? 1 : 0);
   call_.request.encode_head(head);
   return channel_->send(type(FrameType::kCall), head.data(), call_.request.data);
@@ -196,9 +196,16 @@ Status ThreadSupervisor::await_mask_or_let_through(std::uint64_t id) {
   return awaits_mask_ ? Status{} : let_through(id);
 }
 
-Status ThreadSupervisor::on_signal(const siginfo_t& info) {
+Status ThreadSupervisor::on_signal(const SignalMessage& message) {
   ++signals_seen_;
+  DROVER_CHECK(say_what_is_seen());
+  const siginfo_t& info = message.info;
+  // Told before home had heard that it is blocked: home has taken that back (MaskAfter).
+  const SignalMask blocked = program_blocks() | (awaits_mask_ ? blocked_before_ : 0);
+  const bool is_void = message.although_blocked == 0 && (blocked & signal_bit(info.si_signo)) != 0;
+  if (is_void && channel_->protocol() >= kFirstWithMaskAfter) return {};
   if (merge_with_waiting(info)) return {};
+  DROVER_CHECK(notice_flood());
   if (call_.active || awaits_mask_ || frozen_) {
     arrived_.push_back(info);
     return {};

@@ -44,7 +44,7 @@ class ThreadSupervisor {
   Status look();
   Status on_reply(ByteView payload);
   Status on_mask_set();
-  Status on_signal(const siginfo_t& info);
+  Status on_signal(const SignalMessage& message);
 
   bool frozen() const { return frozen_; }
   /// Tells home the thread's mask.
@@ -99,7 +99,9 @@ class ThreadSupervisor {
   Status mirror_mask(const seccomp_notif& notification);
   Status mirror_sigreturn();
   Status mirror_action(const seccomp_notif& notification);
-  Status declare_mask(SignalMask mask);
+  Status declare_mask(SignalMask mask, SignalMask kept = 0);
+  Status send_mask(bool wants_answer);
+  SignalMask program_blocks() const;
   Status enter_handler(int signal, const KernelSigaction& action);
   Status await_mask_or_let_through(std::uint64_t id);
 
@@ -107,6 +109,8 @@ class ThreadSupervisor {
   Status let_through(std::uint64_t id);
 
   Status queue_arrived();
+  Status notice_flood();
+  Status say_what_is_seen();
   bool merge_with_waiting(const siginfo_t& info);
   Status queue_signal(const siginfo_t& info);
   Status on_stop(const Stop& stop);
@@ -124,9 +128,12 @@ class ThreadSupervisor {
   bool exiting_ = false;
   bool leaving_ = false;  // the thread alone is ending, and home knows
   bool awaits_mask_ = false;
+  SignalMask blocked_before_ = 0;  // that change of the mask, by the program
   bool told_to_stop_ = false;
+  bool flooded_ = false;            // home knows
   bool sleeps_at_home_ = false;     // an interrupted sleep whose rest waits in P
   std::uint32_t signals_seen_ = 0;  // told by home over this channel
+  std::uint32_t said_seen_ = 0;     // of these: home knows
   // What a call gives that a signal meets before home executes it: a new one begins after it.
   std::int64_t if_signalled_ = kErestartnointr;
   std::deque<siginfo_t> arrived_;                // during the call, to be queued at its answer

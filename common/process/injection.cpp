@@ -3,6 +3,7 @@
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 
+#include <algorithm>
 #include <ctime>
 #include <span>
 
@@ -11,6 +12,8 @@
 namespace drover {
 
 namespace {
+
+bool failed(std::int64_t result) { return result < 0 && result >= -4095; }
 
 Error broken_into_by(int signal) {
   return refusal("signal " + std::to_string(signal) + " broke into an injected call");
@@ -107,12 +110,29 @@ Result<std::uint64_t> Injection::call(const char* what, long number,
 }
 
 Status Injection::call_all(const ForeignMemory& memory, const std::vector<InjectedCall>& calls) {
+  DROVER_TRY(const auto results, run_in_a_row(memory, calls));
+  for (std::size_t i = 0; i < calls.size(); ++i) {
+    if (!failed(results[i])) continue;
+    return Error{static_cast<int>(-results[i]), std::string(calls[i].what) + " in the process"};
+  }
+  return {};
+}
+
+Result<std::size_t> Injection::call_while_good(const ForeignMemory& memory,
+                                               const std::vector<InjectedCall>& calls) {
+  DROVER_TRY(const auto results, run_in_a_row(memory, calls));
+  return static_cast<std::size_t>(std::ranges::find_if(results, failed) - results.begin());
+}
+
+/// What each call gave, up to one that failed.
+Result<std::vector<std::int64_t>> Injection::run_in_a_row(const ForeignMemory& memory,
+                                                          const std::vector<InjectedCall>& calls) {
   struct Row {
     std::int64_t number;
     std::array<std::uint64_t, 6> arguments;
     std::int64_t result;
   };
-  static_assert(sizeof(Row) == 64);
+  static_assert(sizeof(Row) == kCallRow);
   std::vector<Row> rows;
   for (const InjectedCall& call : calls) rows.push_back({call.number, call.arguments, 0});
   rows.push_back({-1, {}, 0});
@@ -124,12 +144,12 @@ Status Injection::call_all(const ForeignMemory& memory, const std::vector<Inject
   r.rsp = at_.value();
   DROVER_CHECK(run_to_trap(r, scratch_.after_calls_in_a_row()));
   DROVER_CHECK(memory.read(scratch_.table(), std::as_writable_bytes(std::span(rows))));
+  std::vector<std::int64_t> results;
   for (std::size_t i = 0; i < calls.size(); ++i) {
-    const std::int64_t result = rows[i].result;
-    if (result >= 0 || result < -4095) continue;
-    return Error{static_cast<int>(-result), std::string(calls[i].what) + " in the process"};
+    results.push_back(rows[i].result);
+    if (failed(results.back())) break;
   }
-  return {};
+  return results;
 }
 
 Result<std::int64_t> Injection::run_once(const Registers& start) {

@@ -20,6 +20,9 @@ struct InjectedCall {
   std::array<std::uint64_t, 6> arguments;
 };
 
+/// What one of them takes up in Scratch::table(), in bytes; so does the end.
+inline constexpr std::size_t kCallRow = 64;
+
 /// Borrows a stopped thread: while this object lives, `call` makes the thread execute system
 /// calls; when it ends, registers, extended state and signal mask are again what they were
 /// and the thread is stopped as before. Signals stay pending meanwhile; but a SIGSTOP, which cannot
@@ -48,6 +51,9 @@ class Injection {
   /// The same for calls that are made one after the other, with one stop for all, up to one that
   /// fails. Only by the scratch; `memory` is the thread's.
   Status call_all(const ForeignMemory& memory, const std::vector<InjectedCall>& calls);
+  /// The same: how many were made before one failed. That is no error.
+  Result<std::size_t> call_while_good(const ForeignMemory& memory,
+                                      const std::vector<InjectedCall>& calls);
 
   /// The thread that a call has made under PTRACE_O_TRACECLONE, as we see it.
   std::optional<pid_t> born() const { return born_; }
@@ -60,6 +66,8 @@ class Injection {
   Status borrow();
   Result<std::int64_t> run_once(const Registers& start);
   Result<Registers> run_to_trap(const Registers& start, ForeignAddress trap);
+  Result<std::vector<std::int64_t>> run_in_a_row(const ForeignMemory& memory,
+                                                 const std::vector<InjectedCall>& calls);
   Result<Stop> wait();
   Status to_next_syscall_stop();
   int to_deliver(const Stop& stop);

@@ -94,6 +94,7 @@ def test_ctrl_z_fg_and_bg(made, shell):
     shell.expect(rf"^\[1\]\+ +{pid} Stopped \(tty input\) +mosrun cat$")
     assert_stayed_away(made, pid, "stopped")
     shell.line("fg")
+    shell.expect(r"\(tty input\) +mosrun cat\n.*fg\nmosrun cat$")  # else the shell's editor has the line
     shell.line("three")
     shell.expect(r"^three\nthree$")
     shell.keys("C-d")
@@ -210,6 +211,7 @@ def test_what_script_writes_down(made):
     terminal.keys("C-z")
     terminal.expect("Stopped")
     terminal.line("fg")
+    terminal.expect(r"fg\nmosrun cat$")
     terminal.line("and more")
     terminal.expect(r"^and more\nand more$")
     assert_stayed_away(made, pid)

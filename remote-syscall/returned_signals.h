@@ -1,5 +1,5 @@
-// Signals that were taken from P while it was away and have not been delivered: it gets them back
-// when it is home, before those that have come since.
+// Signals that were taken from P while it was away and have not been delivered: it gets them back,
+// before those that have come since.
 #pragma once
 
 #include <vector>
@@ -17,7 +17,7 @@ class ReturnedSignals {
       : thread_(&thread), memory_(&memory), alone_(alone) {}
 
   /// Sends them. Only a leading thread may send what is for the process. On failure the thread has
-  /// what it had before.
+  /// what it had before. What stands in the thread's scratch is the same afterwards.
   Status send(Injection& injection, const std::vector<siginfo_t>& to_process,
               const std::vector<siginfo_t>& to_thread);
   /// Undoes `send`.
@@ -28,19 +28,27 @@ class ReturnedSignals {
     siginfo_t info{};
     bool to_thread = false;
   };
+  /// Those whose order among each other matters: of one realtime signal, or all the others.
+  struct Kind {
+    SignalMask signals = 0;
+    bool realtime = false;
+    std::vector<Sent> returned;
+    std::vector<Sent> others;  // that wait for the thread: what came before, and meanwhile
+  };
 
+  void add(const siginfo_t& info, bool to_thread);
+  Kind& kind_of(int signal);
+  Status send_first(Injection& injection, Kind& kind) const;
+  Status take_out(Injection& injection, Kind& kind) const;
+  Result<std::vector<Sent>> pending(const Kind& kind) const;
+  Status queue(Injection& injection, const std::vector<Sent>& signals) const;
+  Result<bool> come_first(const Kind& kind) const;
   bool is_leader() const { return thread_->tid() == memory_->pid(); }
-  Result<std::vector<Sent>> take_out(Injection& injection) const;
-  Result<std::vector<siginfo_t>> pending_here() const;
-  Result<bool> take_one(Injection& injection, SignalMask kinds, siginfo_t& info) const;
-  Status send_one(Injection& injection, const Sent& signal) const;
 
   const HollowThread* thread_;
   const ForeignMemory* memory_;
   bool alone_;
-  SignalMask kinds_ = 0;
-  std::vector<Sent> waiting_;  // before
-  std::vector<Sent> sent_;     // by us
+  std::vector<Kind> kinds_;
 };
 
 }  // namespace drover
