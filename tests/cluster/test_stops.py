@@ -250,12 +250,21 @@ def test_who_loses_a_part_of_itself_while_stopped_has_ended(made, what):
 def test_it_is_stopped_for_longer_than_any_lease(made):
     job = KeptJob(made, options=["--on-loss=kill"])  # the shortest
     job.migrate("n2")
+    computes = made.popen("n1", ["mosrun", "--on-loss=kill", "sh", "-c",
+                                 "echo $$; while :; do :; done"])
+    pid = computes.stdout.readline().strip()  # it is in no call when it is stopped
+    made.exec("n1", ["mosmigrate", pid, "n2"])
     job.stop()
+    made.exec("n1", ["kill", "-STOP", pid])
     assert_stopped(job)
     time.sleep(10)
     assert_stopped(job)
     job.go_on()
+    made.exec("n1", ["kill", "-CONT", pid])
     job.progress()
+    made.exec("n1", ["mosmigrate", pid, "home"])
+    made.exec("n1", ["kill", pid])
+    assert computes.wait(timeout=30) == 128 + signal.SIGTERM
     job.finish()
 
 
