@@ -23,6 +23,15 @@ bool same_signal(const siginfo_t& a, const siginfo_t& b) {
 
 }  // namespace
 
+void add_untold(ProcessState& state, const HomeServer& server) {
+  for (ThreadState& thread : state.threads) {
+    for (const siginfo_t& info : server.untold(thread.tid)) thread.undelivered.push_back(info);
+    if (!server.stop_begun()) continue;
+    std::erase_if(thread.undelivered,
+                  [](const siginfo_t& info) { return info.si_signo == SIGCONT; });
+  }
+}
+
 // What was taken from the thread came before what waits for it now: the younger ones step back.
 // Realtime signals first: of all only they may find no room in the queue, so that whatever has been
 // sent by then can be told from the others and taken back.

@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "common/process/injection.h"
-#include "remote-syscall/body_messages.h"
-#include "remote-syscall/hollow_thread.h"
+#include "migrate/image.h"
+#include "remote-syscall/home_server.h"
 
 namespace drover {
 
@@ -42,5 +42,9 @@ class ReturnedSignals {
   std::vector<Sent> waiting_;  // before
   std::vector<Sent> sent_;     // by us
 };
+
+/// Adds to the undelivered signals of each thread those that its body has not been told of. If a
+/// stop has begun, it has come later than they, and has taken back a SIGCONT among them.
+void add_untold(ProcessState& state, const HomeServer& server);
 
 }  // namespace drover

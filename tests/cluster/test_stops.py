@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -221,6 +222,45 @@ def test_a_stop_may_come_at_any_step(slow_steps):
     job.finish()
     missed = set(fault_points()) - {step for _, step in seen}
     assert not missed
+
+
+def in_status(host_pid, key):
+    status = Path(f"/proc/{host_pid}/status").read_text()
+    return re.findall(rf"^{key}:.*?(\w+)(?: \(.*\))?$", status, re.M)
+
+
+def pending(host_pid, number):
+    masks = in_status(host_pid, "S[ih][gd]Pnd")
+    return any(int(mask, 16) & 1 << number - 1 for mask in masks)
+
+
+@pytest.mark.parametrize("step", ["deputy.home.recalled", "deputy.home.loaded"])
+def test_a_stop_on_its_way_home_takes_back_a_sigcont_that_the_program_did_not_get(slow_steps, step):
+    job = slow_steps.popen("n1", ["mosrun", CLUSTER_PROGRAMS / "conts"])
+    assert job.stdout.readline() == "ready\n"
+    (home, _), = slow_steps.processes("n1", ("conts",))
+    pid, = in_status(home, "NSpid")
+    slow_steps.exec("n1", ["mosmigrate", pid, "n2"])
+    (body, _), = slow_steps.processes("n2", ("conts",))
+    # They are with its guest before that can say what the handler of the first blocks.
+    guest, = map(int, in_status(body, "TracerPid"))
+    os.kill(guest, signal.SIGSTOP)
+    for number in (signal.SIGUSR1, signal.SIGCONT):
+        os.kill(home, number)
+        wait_until(lambda n=number: not pending(home, n), what="it is told to the guest")
+    os.kill(guest, signal.SIGCONT)
+    assert job.stdout.readline() == "begins\n"
+    wait_until(lambda: pending(body, signal.SIGCONT), what="it waits for the end of the handler")
+
+    with Steps(slow_steps, lambda met: met == step and os.kill(home, signal.SIGSTOP)):
+        slow_steps.exec("n1", ["mosmigrate", pid, "home"])
+    wait_until(lambda: in_status(home, "State") == ["T"], timeout=5, what="it is stopped")
+    assert not pending(home, signal.SIGCONT)
+    for number in (signal.SIGUSR2, signal.SIGCONT):
+        os.kill(home, number)
+    assert [job.stdout.readline() for _ in range(2)] == ["ends\n", "continued\n"]
+    os.kill(home, signal.SIGKILL)
+    job.wait(timeout=20)
 
 
 def test_one_that_is_stopped_can_be_killed(made):
