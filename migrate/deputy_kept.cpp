@@ -100,12 +100,14 @@ bool Deputy::await_end_of_body(Clock::time_point until) {
   return false;
 }
 
-/// Whether P has ended. A signal that waits and that the program lets end it does so now.
+/// Whether P has ended. A signal that waits and that the program lets end it does so now, unless P
+/// is stopped: then when it is continued.
 bool Deputy::is_over_at_home() {
   if (notices_end()) return true;
   HollowThread& leader = process_->threads.front();
   const int fatal = leader.state() == HollowThread::State::kStopped ? kept_->fatal_signal() : 0;
-  if (fatal == 0 || !leader.begin_to_die(fatal)) return false;
+  if (fatal == 0 || !server_->notice_stop_without_body() || server_->stop_begun()) return false;
+  if (!leader.begin_to_die(fatal)) return false;
   for (const auto patience = Clock::now() + kStopPatience; Clock::now() < patience;) {
     if (notices_end()) return true;
     usleep(kNotice.count());
