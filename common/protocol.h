@@ -18,6 +18,9 @@ inline constexpr std::uint32_t kOldestProtocol = 1;
 /// A body can be told that its process is stopped, and stands still then.
 inline constexpr std::uint32_t kFirstWithStops = 2;
 
+/// A body ends with its lease, whatever its guest is held up by (LeaseAlarm).
+inline constexpr std::uint32_t kFirstWithSureEnds = 2;
+
 /// The first released version. Its programs do not say what they speak where there is a field for
 /// it now: who says nothing speaks this.
 inline constexpr std::uint32_t kFirstProtocol = 1;

@@ -30,6 +30,14 @@ std::string in_seconds(Clock::duration time) {
 
 void Deputy::keep() {
   kept_.emplace(*process_, *server_, [this] { static_cast<void>(say_alive()); });
+  forgo_kept(where_, *channel_);
+}
+
+/// Where it is not sure when a body has ended, P must not go on.
+void Deputy::forgo_kept(const std::string& target, const SecureChannel& channel) {
+  if (!kept_ || channel.protocol() >= kFirstWithSureEnds) return;
+  kept_->forgo(target + " speaks version " + std::to_string(channel.protocol()) +
+               " of the protocol, by which a body may outlive its lease");
 }
 
 Status Deputy::drop_kept() {

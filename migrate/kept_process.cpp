@@ -18,8 +18,12 @@ std::string KeptProcess::why_not() const {
   return effect ? *effect + " cannot be undone" : "";
 }
 
-void KeptProcess::give_up(const std::string& why) {
+void KeptProcess::forgo(const std::string& why) {
   if (!given_up_) given_up_ = why;
+}
+
+void KeptProcess::give_up(const std::string& why) {
+  forgo(why);
   drop_.reset();
   dropped_ = true;
 }
