@@ -20,6 +20,9 @@ inline constexpr std::uint32_t kFirstWithStops = 2;
 /// A change of a mask says which signals came before it: the others keep their order (MaskAfter).
 inline constexpr std::uint32_t kFirstWithMaskAfter = 2;
 
+/// A body ends with its lease, whatever its guest is held up by (LeaseAlarm).
+inline constexpr std::uint32_t kFirstWithSureEnds = 2;
+
 /// The first released version. Its programs do not say what they speak where there is a field for
 /// it now: who says nothing speaks this.
 inline constexpr std::uint32_t kFirstProtocol = 1;

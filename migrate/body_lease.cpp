@@ -52,6 +52,7 @@ void LeaseAlarm::set(BodyLease::Clock::time_point lease_end) {
 }
 
 void LeaseAlarm::stop() {
+  if (!lease_end_) return;
   lease_end_.reset();
   const itimerval never{};
   setitimer(ITIMER_REAL, &never, nullptr);

@@ -17,6 +17,7 @@
 #include "migrate/body_end.h"
 #include "migrate/lease.h"
 #include "migrate/page_stream.h"
+#include "migrate/untold_signals.h"
 #include "migrate/waiting_image.h"
 
 namespace drover {
@@ -376,13 +377,10 @@ Status Deputy::rebuild_at_home() {
   DROVER_CHECK(fault_point("deputy.home.pages-taken"));
   DROVER_CHECK(rebuild.load(state));
   DROVER_CHECK(fault_point("deputy.home.loaded"));
-  for (ThreadState& thread : state.threads) {
-    for (const siginfo_t& info : server_->untold(thread.tid)) thread.undelivered.push_back(info);
-    // The stop has come later, and has taken it back.
-    if (!server_->stop_begun()) continue;
-    std::erase_if(thread.undelivered,
-                  [](const siginfo_t& info) { return info.si_signo == SIGCONT; });
-  }
+  DROVER_CHECK(server_->notice_stop());
+  const auto end = server_->take_event();
+  if (end && end->kind == HomeEvent::Kind::kEnded) return on_event(*end);
+  add_untold(state, *server_);
   DROVER_CHECK(rebuild.finish(state));
   figures_.freeze = Clock::now() - stopped_at;
   // It runs at home: nothing can fail any more.

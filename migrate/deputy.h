@@ -62,6 +62,7 @@ class Deputy {
   // Of a process whose memory is kept (deputy_kept.cpp).
   void keep();
   Status drop_kept();
+  void forgo_kept(const std::string& target, const SecureChannel& channel);
   Status check_killed_there(const Frame& frame) const;
   bool goes_back(const Error& why, bool listens);
   void hear_farewell();

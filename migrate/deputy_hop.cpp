@@ -86,6 +86,7 @@ Status Deputy::hop_to(const order::Hop& order, SecureChannel& target) {
   DROVER_CHECK(await_hop(target));
   if (done_) return {};
   DROVER_CHECK(fault_point("deputy.hop.ready"));
+  forgo_kept(order.target(), target);
   DROVER_CHECK(commit_hop(target));
   figures_.freeze = Clock::now() - stopped_at;
   return {};

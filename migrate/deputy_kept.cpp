@@ -30,6 +30,14 @@ std::string in_seconds(Clock::duration time) {
 
 void Deputy::keep() {
   kept_.emplace(*process_, *server_, [this] { static_cast<void>(say_alive()); });
+  forgo_kept(where_, *channel_);
+}
+
+/// Where it is not sure when a body has ended, P must not go on.
+void Deputy::forgo_kept(const std::string& target, const SecureChannel& channel) {
+  if (!kept_ || channel.protocol() >= kFirstWithSureEnds) return;
+  kept_->forgo(target + " speaks version " + std::to_string(channel.protocol()) +
+               " of the protocol, by which a body may outlive its lease");
 }
 
 Status Deputy::drop_kept() {
@@ -100,12 +108,14 @@ bool Deputy::await_end_of_body(Clock::time_point until) {
   return false;
 }
 
-/// Whether P has ended. A signal that waits and that the program lets end it does so now.
+/// Whether P has ended. A signal that waits and that the program lets end it does so now, unless P
+/// is stopped: then when it is continued.
 bool Deputy::is_over_at_home() {
   if (notices_end()) return true;
   HollowThread& leader = process_->threads.front();
   const int fatal = leader.state() == HollowThread::State::kStopped ? kept_->fatal_signal() : 0;
-  if (fatal == 0 || !leader.begin_to_die(fatal)) return false;
+  if (fatal == 0 || !server_->notice_stop_without_body() || server_->stop_begun()) return false;
+  if (!leader.begin_to_die(fatal)) return false;
   for (const auto patience = Clock::now() + kStopPatience; Clock::now() < patience;) {
     if (notices_end()) return true;
     usleep(kNotice.count());

@@ -274,7 +274,7 @@ Status Guest::run_body() {
 
 Status Guest::beat() {
   DROVER_CHECK(lease_.check());
-  if (!supervisor_->frozen()) alarm_.set(lease_.end());
+  supervisor_->frozen() ? alarm_.stop() : alarm_.set(lease_.end());
   home_->allow_stall(time_left(lease_.end()));
   const auto now = Clock::now();
   if (now - beaten_ < kHeartbeatPeriod) return {};
@@ -321,6 +321,11 @@ Status Guest::serve_home_frames() {
         // It may have waited for us, as the commit may.
         DROVER_CHECK(lease_.check());
         DROVER_CHECK(run_body());
+        break;
+      case FrameType::kContinue:
+        DROVER_CHECK(lease_.check());  // the same
+        alarm_.set(lease_.end());
+        DROVER_CHECK(supervisor_->on_frame(*frame));
         break;
       case FrameType::kDiscard:
         DROVER_CHECK(fault_point("guest.leave.discarded"));

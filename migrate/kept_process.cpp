@@ -1,5 +1,7 @@
 #include "migrate/kept_process.h"
 
+#include "migrate/untold_signals.h"
+
 namespace drover {
 
 KeptProcess::KeptProcess(AwayProcess& process, HomeServer& server, std::function<void()> meanwhile)
@@ -16,8 +18,12 @@ std::string KeptProcess::why_not() const {
   return effect ? *effect + " cannot be undone" : "";
 }
 
-void KeptProcess::give_up(const std::string& why) {
+void KeptProcess::forgo(const std::string& why) {
   if (!given_up_) given_up_ = why;
+}
+
+void KeptProcess::give_up(const std::string& why) {
+  forgo(why);
   drop_.reset();
   dropped_ = true;
 }
@@ -83,8 +89,9 @@ Status KeptProcess::put_back() {
     // another call: the kernel may know of that one now.
     const bool slept = static_cast<std::int64_t>(thread.registers.rax) == kErestartRestartblock;
     if (slept && server_->effects().has_called(thread.tid)) thread.registers.rax = 0;
-    for (const siginfo_t& info : server_->untold(thread.tid)) thread.undelivered.push_back(info);
   }
+  DROVER_CHECK(server_->notice_stop_without_body());
+  add_untold(state, *server_);
   HomeRebuild rebuild(process_->threads, process_->memory, process_->contents,
                       process_->kept_pages);
   DROVER_CHECK(rebuild.load(state));

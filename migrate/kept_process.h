@@ -23,6 +23,8 @@ class KeptProcess {
   bool whole() const { return !given_up_ && !server_->effects().first(); }
   /// Why it cannot, in words; empty if it can.
   std::string why_not() const;
+  /// It is not to go on any more: its memory is of no use, and is dropped.
+  void forgo(const std::string& why);
   /// It cannot any more: its memory is about to be changed.
   void give_up(const std::string& why);
 

@@ -237,6 +237,22 @@ Status HomeServer::break_off() {
   return {};
 }
 
+Status HomeServer::notice_stop() {
+  DROVER_CHECK(let_rest());
+  for (HomeThread& thread : threads_) DROVER_CHECK(thread.hollow().stop());
+  return look();
+}
+
+Status HomeServer::notice_stop_without_body() {
+  DROVER_CHECK(let_rest());
+  return break_off();
+}
+
+Status HomeServer::let_rest() {
+  for (HomeThread& thread : threads_) DROVER_CHECK(thread.hollow().park());
+  return {};
+}
+
 std::vector<HollowThread*> HomeServer::resting() {
   std::vector<HollowThread*> found;
   for (HomeThread& thread : threads_) {

@@ -41,6 +41,11 @@ class HomeServer {
   Status break_off();
   /// What the process has done that others can tell.
   Effects& effects() { return process_.effects; }
+  /// All threads of P are stopped: whether a signal stops the process by now (`stop_begun`). For
+  /// the kernel tells of that only when they run.
+  Status notice_stop();
+  /// The same after `break_off`.
+  Status notice_stop_without_body();
   /// Threads of P that are in no call.
   std::vector<HollowThread*> resting();
 
@@ -71,6 +76,7 @@ class HomeServer {
   Status take_back(pid_t tid, std::vector<siginfo_t> infos);
   Status notice_end();
   Status follow_stop();
+  Status let_rest();
   Status tell_of_stop();
   Status tell_of_end_of_stop();
   bool waits_for_end_of_stop(const Frame& frame) const;

@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "common/process/injection.h"
-#include "remote-syscall/body_messages.h"
 #include "remote-syscall/hollow_thread.h"
 
 namespace drover {

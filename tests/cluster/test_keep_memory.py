@@ -254,6 +254,40 @@ def test_a_hop_that_loses_its_guests_costs_the_work_since_the_outbound(shared_la
     shared_lab.prepare({})
 
 
+def test_stops_and_their_ends_while_it_waits_are_as_at_home(shared_lab):
+    """What it is when it goes on is what the last signal says: of one thread and of several."""
+    sent = {"stays": ["STOP", ""], "continued": ["STOP", "CONT"], "stopped-late": ["", "STOP"],
+            "again": ["STOP", "CONT STOP"], "twice": ["", "STOP CONT"],
+            "killed-stopped": ["STOP", "KILL"], "ended-stopped": ["STOP", "TERM"]}
+    jobs = {(name, threads): ComputingJob(shared_lab, f"{name}-{threads}", f"threads={threads}")
+            for name in sent for threads in (1, 4)}
+    signal_all = lambda when: [shared_lab.lab.exec("n1", ["kill", f"-{number}", job.pid])
+                               for (name, _), job in jobs.items()
+                               for number in sent[name][when].split()]
+    for job in jobs.values():
+        job.migrate("n3")
+    signal_all(0)
+    for (name, _), job in jobs.items():
+        job.wait_for("stopped" if sent[name][0] else "away")
+    kill_guests(shared_lab, "n3")
+    for job in jobs.values():
+        job.wait_for("resuming")
+    signal_all(1)
+    for (name, _), job in jobs.items():
+        if name == "killed-stopped":
+            assert job.process.wait(timeout=SLACK) == 128 + signal.SIGKILL
+            continue
+        stops = name in ("stays", "stopped-late", "again", "ended-stopped")
+        job.wait_for("stopped" if stops else "home", timeout=LEASE + MARGIN + SLACK)
+        if stops:
+            shared_lab.lab.exec("n1", ["kill", "-CONT", job.pid])
+        if name == "ended-stopped":
+            assert job.process.wait(timeout=SLACK) == 128 + signal.SIGTERM
+        else:
+            job.finish()
+        assert says_where_it_goes_on(job, "n3")
+
+
 def start_hop(fault_lab, job, node, step):
     """To n3; it is at that step of the node's."""
     mover = fault_lab.lab.popen("n1", ["mosmigrate", job.pid, "n3"])

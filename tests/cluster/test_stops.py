@@ -9,6 +9,7 @@ import signal
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -96,7 +97,7 @@ def test_what_it_was_sent_meanwhile_comes_when_it_goes_on(made):
         for target in moves:
             job.migrate(target)
         assert_stopped(job)
-        job.go_on()
+        job.send(signal.SIGCONT)  # its end may come before its parent is told that it goes on
         job.await_end()
 
 
@@ -224,6 +225,45 @@ def test_a_stop_may_come_at_any_step(slow_steps):
     assert not missed
 
 
+def in_status(host_pid, key):
+    status = Path(f"/proc/{host_pid}/status").read_text()
+    return re.findall(rf"^{key}:.*?(\w+)(?: \(.*\))?$", status, re.M)
+
+
+def pending(host_pid, number):
+    masks = in_status(host_pid, "S[ih][gd]Pnd")
+    return any(int(mask, 16) & 1 << number - 1 for mask in masks)
+
+
+@pytest.mark.parametrize("step", ["deputy.home.recalled", "deputy.home.loaded"])
+def test_a_stop_on_its_way_home_takes_back_a_sigcont_that_the_program_did_not_get(slow_steps, step):
+    job = slow_steps.popen("n1", ["mosrun", CLUSTER_PROGRAMS / "conts"])
+    assert job.stdout.readline() == "ready\n"
+    (home, _), = slow_steps.processes("n1", ("conts",))
+    pid, = in_status(home, "NSpid")
+    slow_steps.exec("n1", ["mosmigrate", pid, "n2"])
+    (body, _), = slow_steps.processes("n2", ("conts",))
+    # They are with its guest before that can say what the handler of the first blocks.
+    guest, = map(int, in_status(body, "TracerPid"))
+    os.kill(guest, signal.SIGSTOP)
+    for number in (signal.SIGUSR1, signal.SIGCONT):
+        os.kill(home, number)
+        wait_until(lambda n=number: not pending(home, n), what="it is told to the guest")
+    os.kill(guest, signal.SIGCONT)
+    assert job.stdout.readline() == "begins\n"
+    wait_until(lambda: pending(body, signal.SIGCONT), what="it waits for the end of the handler")
+
+    with Steps(slow_steps, lambda met: met == step and os.kill(home, signal.SIGSTOP)):
+        slow_steps.exec("n1", ["mosmigrate", pid, "home"])
+    wait_until(lambda: in_status(home, "State") == ["T"], timeout=5, what="it is stopped")
+    assert not pending(home, signal.SIGCONT)
+    for number in (signal.SIGUSR2, signal.SIGCONT):
+        os.kill(home, number)
+    assert [job.stdout.readline() for _ in range(2)] == ["ends\n", "continued\n"]
+    os.kill(home, signal.SIGKILL)
+    job.wait(timeout=20)
+
+
 def test_one_that_is_stopped_can_be_killed(made):
     job = crew(made)
     job.migrate("n2")
@@ -252,12 +292,21 @@ def test_who_loses_a_part_of_itself_while_stopped_has_ended(made, what):
 def test_it_is_stopped_for_longer_than_any_lease(made):
     job = KeptJob(made, options=["--on-loss=kill"])  # the shortest
     job.migrate("n2")
+    computes = made.popen("n1", ["mosrun", "--on-loss=kill", "sh", "-c",
+                                 "echo $$; while :; do :; done"])
+    pid = computes.stdout.readline().strip()  # it is in no call when it is stopped
+    made.exec("n1", ["mosmigrate", pid, "n2"])
     job.stop()
+    made.exec("n1", ["kill", "-STOP", pid])
     assert_stopped(job)
     time.sleep(10)
     assert_stopped(job)
     job.go_on()
+    made.exec("n1", ["kill", "-CONT", pid])
     job.progress()
+    made.exec("n1", ["mosmigrate", pid, "home"])
+    made.exec("n1", ["kill", pid])
+    assert computes.wait(timeout=30) == 128 + signal.SIGTERM
     job.finish()
 
 

@@ -79,6 +79,24 @@ def test_a_node_is_upgraded_and_taken_back_with_jobs_and_guests(shared):
                            for node in shared.nodes), what="no guest is left")
 
 
+def test_memory_is_kept_only_where_a_body_ends_with_its_lease(shared):
+    job = NumberedJob(shared, options=["--keep-memory"])
+
+    def why():
+        return shared.out("n1", ["mosps", "--why", job.pid])
+
+    why_not = ("if n2 is lost it ends: n2 speaks version 1 of the protocol, by which a body may "
+               "outlive its lease")
+    for way in (["n2"], ["n3", "n2"]):
+        for target in way:
+            job.migrate(target)
+        wait_until(lambda: why_not in why(), what="mosps says so")
+        job.migrate("home")
+    job.migrate("n3")
+    wait_until(lambda: "if n3 is lost it " in why() and why_not not in why(), what="and so")
+    job.finish()
+
+
 def test_what_the_version_before_cannot_carry_stays_where_it_is(shared):
     """A program that has been told its CPU time away would see it step back."""
     job = shared.popen("n1", ["mosrun", "python3", "-uc", "import os, time\nprint(os.getpid())\n"
