@@ -59,6 +59,8 @@ enum class FrameType : std::uint16_t {
 
   // From protocol 2 on.
   kLimits = 75,  // deputy: the program's limits of memory are now these: MemoryLimits
+  kCpuUsed,      // guest: what the body has used: CpuUsedMessage
+  kCpuWatch,     // deputy: when it wants to be told of that: CpuWatchMessage
 };
 
 /// As it stands in the head of a frame.

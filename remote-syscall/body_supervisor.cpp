@@ -10,8 +10,8 @@
 namespace drover {
 
 BodySupervisor::BodySupervisor(Body& body, SecureChannel& channel)
-    : body_(&body), channel_(&channel) {
-  for (BodyThread& thread : body.threads) threads_.emplace_back(body, thread, channel);
+    : body_(&body), channel_(&channel), cpu_(body, channel) {
+  for (BodyThread& thread : body.threads) threads_.emplace_back(body, thread, channel, cpu_);
 }
 
 Result<ThreadSupervisor*> BodySupervisor::thread(std::int32_t home_tid) {
@@ -106,6 +106,10 @@ Status BodySupervisor::on_frame(const Frame& frame) {
       DROVER_TRY(const auto message, SignalMessage::decode(frame.payload));
       return on_signal(message);
     }
+    case FrameType::kCpuWatch: {
+      DROVER_TRY(const auto message, CpuWatchMessage::decode(frame.payload));
+      return cpu_.watch(message);
+    }
     case FrameType::kLimits: {
       DROVER_TRY(const auto limits, decode_record<MemoryLimits>(frame.payload, "limits"));
       return limit_body(*body_, limits);
@@ -118,7 +122,7 @@ Status BodySupervisor::on_frame(const Frame& frame) {
 // A call that was answered may have made a thread.
 Status BodySupervisor::take_up_made() {
   if (body_->threads.size() == threads_.size()) return {};
-  return threads_.emplace_back(*body_, body_->threads.back(), *channel_).run();
+  return threads_.emplace_back(*body_, body_->threads.back(), *channel_, cpu_).run();
 }
 
 // A thread that has ended meanwhile cannot take one of the process's: home gives it to another.

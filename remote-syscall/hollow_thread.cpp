@@ -55,6 +55,18 @@ Status HollowThread::start_again(CallRequest& request) {
   return other_stop ? handle(*other_stop) : thread_.resume();
 }
 
+Result<std::optional<std::int64_t>> HollowThread::call(CallRequest& request) {
+  DROVER_CHECK(start(request));
+  while (state_ == State::kCalling) {
+    DROVER_TRY(const Stop stop, thread_.wait_for_stop());
+    DROVER_CHECK(handle(stop));
+  }
+  // What it has come upon is no call of the program's.
+  for (TakenSignal& signal : signals_) signal.interrupted.reset();
+  const auto result = take_result();
+  return result && is_restart(*result) ? std::nullopt : result;
+}
+
 Status HollowThread::set_up(CallRequest& request) {
   if (state_ == State::kParked) DROVER_CHECK(stop());
   if (state_ != State::kStopped) return refusal("a call for a thread that is not at rest");

@@ -24,6 +24,12 @@ class HomeServer {
   /// For how long it is well that threads are stopped and would not notice a signal: then it is to
   /// `rest`. Nothing if none is.
   std::optional<std::chrono::milliseconds> deaf_patience() const;
+  /// Takes P's timers by CPU time over, which count both sides from now on: before anything else.
+  Status adopt_timers();
+  /// Gives them back; `last` is what the body has used in all, if that is known. If P does not come
+  /// home after all, `end_recall` takes them over again.
+  Status give_back_timers(const std::optional<CpuUsedMessage>& last);
+
   /// Tells the guest what others have changed of P. To be called now and then.
   Status tell_of_changes();
   /// The thread of the body is in a call that a move has disturbed, and goes on with it.
@@ -34,8 +40,8 @@ class HomeServer {
   Status begin_recall();
   /// Serves again: the body goes on, where it was or on another node.
   Status end_recall();
-  /// Serves another body from now on. The old one is no longer answered.
-  void attach(SecureChannel& channel);
+  /// Serves another body from now on, whose threads are stopped. The old one is no longer answered.
+  Status attach(SecureChannel& channel);
 
   /// How P has ended, if that has been told already: it is told once.
   std::optional<int> wait_status() const;
@@ -53,9 +59,11 @@ class HomeServer {
   Status on_threads(const ThreadsMessage& message);
   Status on_fatal(const FatalMessage& message);
   Status take_back(pid_t tid, const siginfo_t& info);
+  Status tend_timers();
   Status notice_end();
 
   HomeProcess process_;
+  bool timers_are_ours_ = false;
   std::list<HomeThread> threads_;  // of each of the process that has not ended
 };
 

@@ -150,6 +150,7 @@ Status HomeThread::start(bool goes_on) {
   if (call_.changes_descriptors) ++process_->changing_descriptors;
   if (call_.holds_position) ++process_->holding_positions;
   process_->files.before_in_p(call_.request);
+  call_.timer_change = process_->timers.before(call_.request);
   DROVER_CHECK(goes_on ? thread_->start_again(call_.request) : thread_->start(call_.request));
   // Short calls end at once: let P run, if it is on this CPU, before going to sleep.
   for (int i = 0; i < 3 && thread_->state() == HollowThread::State::kCalling; ++i) {
@@ -189,8 +190,9 @@ Status HomeThread::look() {
   // First: a call that the stop cut short is begun again, and finds the signals.
   if (thread_->state() != HollowThread::State::kCalling) DROVER_CHECK(queue_given_back());
   while (!over()) {
-    const auto signal = thread_->take_signal();
+    auto signal = thread_->take_signal();
     if (!signal) break;
+    process_->timers.taken(signal->info);
     DROVER_CHECK(handle_signal(*signal));
   }
   if (over()) return {};
@@ -294,6 +296,7 @@ Status HomeThread::reply(CallEnd end, std::int64_t result, std::optional<std::in
           process_->memory->read(data + piece.offset, std::span(out_).subspan(at, piece.length)));
       at += piece.length;
     }
+    process_->timers.after(call_.request, tid(), call_.timer_change, reply.result, pieces_, out_);
     reply.pieces = pieces_;
     reply.data = out_;
   }
@@ -327,6 +330,7 @@ Status HomeThread::tell_signal(const siginfo_t& info) {
   message.tid = tid();
   message.info = info;
   signal_told_ = true;
+  handled_ |= signal_bit(info.si_signo);
   ++signals_told_;
   return process_->channel->send(static_cast<std::uint16_t>(FrameType::kSignal),
                                  encode_record(message));
@@ -448,6 +452,7 @@ Status HomeThread::on_action(const ActionMessage& message) {
 Status HomeThread::on_mask(const MaskMessage& message) {
   if (goes_on_ && is_known(message)) return {};
   frame_came();
+  handled_ &= message.mask;
   DROVER_CHECK(thread_->stop());
   DROVER_CHECK(look());
   if (thread_->state() != HollowThread::State::kStopped) return {};
@@ -522,6 +527,35 @@ Status HomeThread::exit() {
   ++process_->counters->calls[SYS_exit].served;
   DROVER_CHECK(thread_->start(request));
   return thread_->await_end();
+}
+
+bool HomeThread::idle() const {
+  const HollowThread::State state = thread_->state();
+  return !over() && !call_.active &&
+         (state == HollowThread::State::kParked || state == HollowThread::State::kStopped);
+}
+
+Result<bool> HomeThread::stop_for_us() {
+  if (process_->recalling || process_->event || !idle()) return false;
+  DROVER_CHECK(thread_->stop());
+  DROVER_CHECK(look());
+  return idle() && !process_->event && thread_->state() == HollowThread::State::kStopped;
+}
+
+Result<std::optional<std::int64_t>> HomeThread::make_own_call(CallRequest& request) {
+  DROVER_TRY(const bool stopped, stop_for_us());
+  if (!stopped) return std::optional<std::int64_t>();
+  DROVER_TRY(const auto result, thread_->call(request));
+  DROVER_CHECK(look());
+  return result;
+}
+
+Status HomeThread::disturb() {
+  if (!call_.active || call_.disturbed || thread_->state() != HollowThread::State::kCalling) {
+    return {};
+  }
+  call_.disturbed = true;
+  return thread_->begin_to_stop();
 }
 
 void HomeThread::begin_anew() {

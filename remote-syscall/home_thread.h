@@ -11,6 +11,7 @@
 #include "common/secure_channel.h"
 #include "remote-syscall/body_messages.h"
 #include "remote-syscall/hollow_thread.h"
+#include "remote-syscall/home_cpu_timers.h"
 #include "remote-syscall/home_files.h"
 #include "remote-syscall/home_limits.h"
 
@@ -46,6 +47,7 @@ struct HomeProcess {
   SecureChannel* channel;
   HomeFiles files;
   HomeLimits limits;
+  HomeCpuTimers timers;
   std::array<KernelSigaction, kSignalCount> actions;
   CallCounters* counters;
   bool recalling = false;
@@ -89,6 +91,17 @@ class HomeThread {
   /// It was told to stop, and does so only when the move has been given up.
   void is_to_stop_late() { call_.disturbed = true; }
 
+  /// Whether it is in no call of the program's.
+  bool idle() const;
+  /// Whether it has been told of this signal, and blocks it since: so its handler runs.
+  bool handles(int signal) const { return (handled_ & signal_bit(signal)) != 0; }
+  /// Stops it, when idle. False: it is not at our disposal after all.
+  Result<bool> stop_for_us();
+  /// Has it make a call of ours, when idle (HollowThread::call). Nothing: it was not made.
+  Result<std::optional<std::int64_t>> make_own_call(CallRequest& request);
+  /// Tells it to stop in the call that it is in, which goes on afterwards; does not wait for it.
+  Status disturb();
+
   /// The channel leads to another body now.
   void begin_anew();
   /// Signals taken from P that the body has not been told of.
@@ -105,6 +118,7 @@ class HomeThread {
     bool disturbed = false;  // by something that the program is not to see
     bool changes_descriptors = false;
     bool holds_position = false;
+    std::optional<TimerChange> timer_change;
   };
 
   void frame_came();
@@ -141,6 +155,7 @@ class HomeThread {
   bool signal_told_ = false;  // during the call under way
   bool goes_on_ = false;      // the body is about to go on with a disturbed call
   std::chrono::steady_clock::time_point rest_at_;
+  SignalMask handled_ = 0;
   std::vector<siginfo_t> untold_;
   std::vector<siginfo_t> given_back_;  // and not yet pending again
   Bytes out_;                          // reused: contents of a reply

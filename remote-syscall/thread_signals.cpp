@@ -74,6 +74,7 @@ Status ThreadSupervisor::declare_mask(SignalMask mask) {
   awaits_mask_ = (thread_->declared_mask & ~mask) != 0;
   thread_->declared_mask = mask;
   thread_->blocked_by_handlers &= mask;
+  if (awaits_mask_) DROVER_CHECK(cpu_->before_unblocking(thread_->home_tid));
   const MaskMessage message{thread_->home_tid, awaits_mask_ ? 1U : 0U, mask};
   return channel_->send(type(FrameType::kMask), encode_record(message));
 }
