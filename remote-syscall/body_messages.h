@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/frame.h"
+#include "common/process/schedule.h"
 #include "common/process/traced_thread.h"
 #include "common/wire.h"
 
@@ -61,6 +62,7 @@ enum class FrameType : std::uint16_t {
   kLimits = 75,  // deputy: the program's limits of memory are now these: MemoryLimits
   kCpuUsed,      // guest: what the body has used: CpuUsedMessage
   kCpuWatch,     // deputy: when it wants to be told of that: CpuWatchMessage
+  kSchedule,     // deputy: a thread is scheduled so now: ScheduleMessage
 };
 
 /// As it stands in the head of a frame.
@@ -168,6 +170,15 @@ struct ThreadsMessage {
 
   Bytes encode() const;
   static Result<ThreadsMessage> decode(ByteView data);
+};
+
+/// kSchedule.
+struct ScheduleMessage {
+  std::int32_t tid = 0;
+  std::int32_t zero = 0;
+  Schedule schedule;
+
+  static Result<ScheduleMessage> decode(ByteView data);
 };
 
 struct NeedHome {

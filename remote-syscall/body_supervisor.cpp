@@ -106,6 +106,10 @@ Status BodySupervisor::on_frame(const Frame& frame) {
       DROVER_TRY(const auto message, SignalMessage::decode(frame.payload));
       return on_signal(message);
     }
+    case FrameType::kSchedule: {
+      DROVER_TRY(const auto message, ScheduleMessage::decode(frame.payload));
+      return on_schedule(message);
+    }
     case FrameType::kCpuWatch: {
       DROVER_TRY(const auto message, CpuWatchMessage::decode(frame.payload));
       return cpu_.watch(message);
@@ -117,6 +121,15 @@ Status BodySupervisor::on_frame(const Frame& frame) {
     default:
       return refusal("unexpected message " + std::to_string(frame.type) + " from home");
   }
+}
+
+// One that has just ended needs none.
+Status BodySupervisor::on_schedule(const ScheduleMessage& message) {
+  const auto found = std::ranges::find(body_->threads, message.tid, &BodyThread::home_tid);
+  if (found == body_->threads.end()) return {};
+  found->schedule = message.schedule;
+  follow_schedule(found->tid, message.schedule, body_->cpus);
+  return {};
 }
 
 // A call that was answered may have made a thread.

@@ -57,6 +57,7 @@ class BodySupervisor {
  private:
   Result<ThreadSupervisor*> thread(std::int32_t home_tid);
   Status on_signal(const SignalMessage& message);
+  Status on_schedule(const ScheduleMessage& message);
   bool awaits_home() const;
   void forget_ended();
   Status take_up_made();

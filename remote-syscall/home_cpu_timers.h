@@ -156,9 +156,10 @@ class HomeCpuTimers {
   std::map<int, PosixTimer> posix_;
   Limit limit_;
   std::uint64_t limit_quiet_until_ = 0;
-  bool limit_reached_ = false;  // and the signal is still to come
-  std::optional<CpuWatchMessage> said_;
-  std::optional<CpuAlarm> alarm_;  // on what P uses
+  bool limit_reached_ = false;           // and the signal is still to come
+  std::optional<CpuWatchMessage> said_;  // and not come yet
+  bool waited_for_ = false;              // anything, as the guest has heard last
+  std::optional<CpuAlarm> alarm_;        // on what P uses
 };
 
 }  // namespace drover

@@ -80,7 +80,7 @@ bool HomeCpuTimers::any() const {
 }
 
 Status HomeCpuTimers::tend(std::list<HomeThread>& threads, SecureChannel& channel) {
-  if (!any() && !alarm_ && said_ == CpuWatchMessage{}) return {};
+  if (!any() && !alarm_ && said_ && !waited_for_) return {};
   Now now(*this);
   DROVER_CHECK(notice_taken(threads, now));
   for (Itimer& timer : itimers_) DROVER_CHECK(fire_itimer(threads, now, timer));
@@ -92,6 +92,7 @@ Status HomeCpuTimers::tend(std::list<HomeThread>& threads, SecureChannel& channe
   DROVER_CHECK(set_alarm(now));
   if (!is_news(wanted)) return {};
   DROVER_CHECK(channel.send(type(FrameType::kCpuWatch), wanted.encode()));
+  waited_for_ = wanted != CpuWatchMessage{};
   said_ = std::move(wanted);
   return {};
 }
@@ -258,7 +259,7 @@ CpuWatchMessage HomeCpuTimers::wanted(Now& now) const {
 // Whether the guest is to be told: of another wait, or of one that is much shorter because P has
 // used something.
 bool HomeCpuTimers::is_news(const CpuWatchMessage& wanted) const {
-  if (!said_) return true;
+  if (!said_ || waited_for_ != (wanted != CpuWatchMessage{})) return true;
   const auto differs = [](std::uint64_t said, std::uint64_t now, std::uint64_t used) {
     if (said == kNever || now == kNever) return said != now;
     const std::uint64_t left = now > used ? now - used : 0;

@@ -303,6 +303,9 @@ Status HomeThread::reply(CallEnd end, std::int64_t result, std::optional<std::in
   if (began && *came_to == 0 && HomeLimits::are_changed_by(call_.request.number)) {
     DROVER_CHECK(process_->limits.tell_changes(*process_->channel));
   }
+  if (began && *came_to == 0 && HomeSchedules::are_changed_by(call_.request.number)) {
+    DROVER_CHECK(HomeSchedules::tell(call_.request, tid(), *process_->threads, *process_->channel));
+  }
   if (end == CallEnd::kInterrupted) goes_on_ = false;
   if (began) ++process_->counters->calls[call_.request.number].served;
   if (end == CallEnd::kGoHome) ++process_->counters->calls[call_.request.number].forced_home;

@@ -14,6 +14,7 @@
 #include "remote-syscall/home_cpu_timers.h"
 #include "remote-syscall/home_files.h"
 #include "remote-syscall/home_limits.h"
+#include "remote-syscall/home_schedules.h"
 
 namespace drover {
 

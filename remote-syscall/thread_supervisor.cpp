@@ -102,10 +102,6 @@ Status ThreadSupervisor::end(const seccomp_notif& notification) {
 
 bool ThreadSupervisor::body_can_follow(int number) const {
   if (channel_->protocol() < 2) return false;
-  if (number == SYS_sched_setaffinity || number == SYS_sched_setattr ||
-      number == SYS_sched_setparam || number == SYS_sched_setscheduler) {
-    return false;
-  }
   return body_->counts_cpu || number != SYS_clock_gettime;
 }
 

@@ -79,7 +79,7 @@ NOT_MODELLED = {
     "kHello", "kClockAsk", "kClockTell", "kClockDone",
     "kIdentity", "kOfferContent", "kWantContent", "kContent", "kLayout", "kPages", "kState",
     "kMask", "kMaskSet", "kSignal", "kFatal", "kThreads", "kLimits",
-    "kCpuUsed", "kCpuWatch",
+    "kCpuUsed", "kCpuWatch", "kSchedule",
 }
 
 
