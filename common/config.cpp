@@ -16,6 +16,7 @@
 #include <stdexcept>
 
 #include "common/names.h"
+#include "common/protocol.h"
 
 namespace drover {
 namespace {
@@ -51,6 +52,8 @@ const std::vector<OptionSpec>& key_table() {
       {"allow-root-jobs", 0, kYesNo, "yes|no", "no", "whether jobs of uid 0 may leave"},
       {"lease-seconds", 0, kNumber, "S", "60", "own jobs are held so long for a silent node", 8,
        3600},
+      {"newest-protocol", 0, kNumber, "N", std::to_string(kNewestProtocol),
+       "speak no newer version of the protocol with others", kOldestProtocol, kNewestProtocol},
       {"block", 0, kYesNo, "yes|no", "no", "take no guests"},
       {"max-guests", 0, kNumber, "N", "256", "most guest trees at a time", 0, 65536},
       {"cache-size-mb", 0, kNumber, "MB", "4096", "most space that the cache takes", 1, 1U << 30},

@@ -117,7 +117,7 @@ const Result<SslContext>& context_for(ChannelRole role) {
   return role == ChannelRole::kDialler ? dialler : acceptor;
 }
 
-Error moved_from() { return refusal("secure channel: moved from"); }
+Error moved_from() { return refusal("secure channel: ended here"); }
 
 }  // namespace
 
@@ -204,6 +204,14 @@ Status SecureChannel::close(std::chrono::milliseconds timeout) {
   s.send_error = flushed ? refusal("secure channel: send: closed here") : flushed.error();
   ::shutdown(s.socket.fd(), SHUT_WR);
   return flushed;
+}
+
+// A connection that is closed with no time to linger is reset (tcp_close in net/ipv4/tcp.c).
+void SecureChannel::abort() {
+  if (!state_) return;
+  const linger at_once{1, 0};
+  ::setsockopt(state_->socket.fd(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+  state_.reset();
 }
 
 bool SecureChannel::peer_closed() const { return state_ && state_->peer_closed; }

@@ -65,6 +65,10 @@ class SecureChannel {
   /// to take what is left.
   Status close(std::chrono::milliseconds timeout = std::chrono::seconds(1));
 
+  /// Ends it at once. What was sent and has not left this machine never does: of what the peer has
+  /// not heard when this returns, it hears only what is on its way. Everything is an error then.
+  void abort();
+
   /// The version of the protocol that the two ends have agreed on; the newest until they have.
   std::uint32_t protocol() const { return protocol_; }
   void speak(std::uint32_t protocol) { protocol_ = protocol; }

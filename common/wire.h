@@ -4,6 +4,7 @@
 #pragma once
 
 #include <bit>
+#include <csignal>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -27,6 +28,14 @@ inline ByteView as_bytes(std::string_view text) {
   return {reinterpret_cast<const std::byte*>(text.data()), text.size()};
 }
 
+/// Whether all bytes of such an object are its value: what is between the members of others is what
+/// was in memory before, and no business of the other node's.
+template <class T>
+inline constexpr bool kHasNoHoles = std::has_unique_object_representations_v<T>;
+/// It pads itself by members (bits/types/siginfo_t.h), and the kernel sets all of it.
+template <>
+inline constexpr bool kHasNoHoles<siginfo_t> = true;
+
 class WireWriter {
  public:
   template <class T>
@@ -40,8 +49,9 @@ class WireWriter {
   void text(std::string_view s) { bytes(as_bytes(s)); }
   /// A kernel structure, as the kernel lays it out (both ends are x86-64 Linux).
   template <class T>
-  requires std::is_trivially_copyable_v<T>
-  void record(const T& value) { raw({reinterpret_cast<const std::byte*>(&value), sizeof value}); }
+  requires(std::is_trivially_copyable_v<T>&& kHasNoHoles<T>) void record(const T& value) {
+    raw({reinterpret_cast<const std::byte*>(&value), sizeof value});
+  }
   void raw(ByteView data) { out_.insert(out_.end(), data.begin(), data.end()); }
 
   const Bytes& data() const { return out_; }

@@ -7,13 +7,8 @@
 #include "remote-syscall/body_messages.h"
 
 namespace drover {
-namespace {
 
 using Clock = std::chrono::steady_clock;
-/// For what the clocks and timers of two nodes may differ by.
-constexpr std::chrono::seconds kMargin{1};
-
-}  // namespace
 
 void end_body(SecureChannel& channel, Clock::time_point committed_at,
               const std::function<void()>& meanwhile) {

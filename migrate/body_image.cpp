@@ -153,6 +153,7 @@ Status ImageReceiver::on_state(ProcessState state) {
   hosted_.extended_permission = state.extended_permission;
   hosted_.membarrier = state.membarrier;
   hosted_.cpu = state.cpu;
+  hosted_.cpu_was_told = state.cpu_was_told;
   for (const ThreadState& t : state.threads) {
     hosted_.undelivered[t.tid] = t.undelivered;
     hosted_.threads_cpu[t.tid] = t.cpu;
@@ -274,10 +275,12 @@ Result<std::uint64_t> send_body_image(SecureChannel& channel, Body& body, const 
   state.membarrier = hosted.membarrier;
   state.actions = body.actions;
   if (body.counts_cpu) state.cpu = body.cpu.process(body);
+  state.cpu_was_told = body.cpu_was_told;
   state.limits = body.limits;
 
   std::uint64_t sent = 0;
   if (with_contents) {
+    DROVER_CHECK(check_carries(channel.protocol(), state));
     DROVER_TRY(sent, send_origin(channel, hosted, alive));
   }
   DROVER_CHECK(channel.send(type(FrameType::kLayout), layout.encode()));

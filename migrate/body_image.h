@@ -26,6 +26,7 @@ struct HostedImage {
   std::uint64_t membarrier = 0;
   SignalsOfThreads undelivered;  // when the image was taken
   std::optional<CpuAccount> cpu;
+  bool cpu_was_told = false;
   CpuAccounts threads_cpu;
 };
 

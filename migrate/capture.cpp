@@ -76,16 +76,23 @@ Status step_out_of(const TracedThread& thread, const ForeignMemory& memory, Fore
     return code && *code == kSyscallInstruction;
   };
   DROVER_TRY(const SignalMask mask, thread.signal_mask());
-  bool stop_held = false;
+  int signal = 0;  // a SIGSTOP, which no mask holds back
+  bool met_stop = false;
   DROVER_CHECK(thread.set_signal_mask(kAllSignals));
   for (int i = 0; i < kMaxSteps && vdso.contains(ForeignAddress(r.rip)) && !at_call(); ++i) {
-    DROVER_CHECK(thread.step());
+    DROVER_CHECK(thread.step(signal));
     DROVER_TRY(const Stop stop, thread.wait_while_held());
-    stop_held = stop_held || (stop.kind == Stop::Kind::kSignal && stop.signal == SIGSTOP);
+    signal = stop.kind == Stop::Kind::kSignal && stop.signal == SIGSTOP ? SIGSTOP : 0;
+    met_stop = met_stop || signal != 0 || stop.kind == Stop::Kind::kGroupStop;
     DROVER_TRY(r, thread.registers());
   }
+  if (signal != 0) {
+    DROVER_CHECK(thread.interrupt());
+    DROVER_CHECK(thread.resume(signal));
+    DROVER_CHECK(thread.wait_while_held());
+  }
   DROVER_CHECK(thread.set_signal_mask(mask));
-  if (stop_held) DROVER_CHECK(stop_again(thread.tid()));
+  if (met_stop) DROVER_CHECK(thread.interrupt());  // it tells of it when it is let go
   if (vdso.contains(ForeignAddress(r.rip)) && !at_call()) {
     return refusal("it does not leave the vDSO");
   }

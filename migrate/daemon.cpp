@@ -60,7 +60,7 @@ Status Daemon::start() {
   moves_.emplace(context_, *children_, *dialler_, *peers_, jobs_,
                  [this](const JobPtr& job) { end_if_over(job); });
   DROVER_TRY(questions_,
-             Questions::create(*loop_, *bus_,
+             Questions::create(*loop_, *bus_, settings_.speaks,
                                [this](const std::string& from, const peer::PeerMessage& message) {
                                  return asked_by_node(from, message);
                                }));
@@ -149,7 +149,7 @@ std::optional<peer::PeerMessage> Daemon::asked_by_node(const std::string& from,
                                                        const peer::PeerMessage& message) {
   const auto allowed = [&](Verb verb) { return may_use(Caller::kRemoteNode, verb); };
   if (message.has_prepare_body() && allowed(Verb::kPrepareBody))
-    return places_->prepare(from, message.prepare_body());
+    return places_->prepare(from, spoken_by(message), message.prepare_body());
   if (message.has_release_body() && allowed(Verb::kReleaseBody))
     places_->release(from, message.release_body());
   if (message.has_body_state() && allowed(Verb::kBodyState)) {

@@ -81,6 +81,7 @@ Status EventLoop::run() {
     }
     run_timers();
   }
+  stopping_ = false;
   return {};
 }
 

@@ -64,7 +64,7 @@ class EventLoop {
   /// Calls `handler` every `period`, the first time after one.
   Hold every(std::chrono::nanoseconds period, std::function<void()> handler);
 
-  /// Runs until `stop`.
+  /// Runs until `stop`, which may have been called before. Then it may be run again.
   Status run();
   void stop() { stopping_ = true; }
 

@@ -25,6 +25,18 @@ LocalServer::Replies in_packets(const std::vector<local::Job>& jobs) {
   return replies;
 }
 
+std::string state_words(const Job& job) {
+  if (job.body_lost && job.away()) return "resuming";
+  if (job.silent && job.away()) return "held";
+  if (job.stopped && job.away()) return "stopped";
+  if (job.state == JobState::kHome) {
+    const auto process = read_process(job.pid);
+    if (process && process->start_ticks == job.start_ticks && process->state == 'T')
+      return "stopped";
+  }
+  return std::string(job_state_name(job.state));
+}
+
 Result<OwnedFd> open_pidfd(pid_t pid) {
   OwnedFd fd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
   if (!fd) return errno_error("process " + std::to_string(pid));
@@ -62,6 +74,7 @@ void Daemon::register_job(const PeerCredentials& who, const local::RegisterJob& 
   JobOptions options;
   options.never_automatic = request.never_automatic();
   options.memory_bytes = request.memory_bytes();
+  options.keep_memory = request.keep_memory();
   if (!request.on_loss().empty()) {
     const auto on_loss = on_loss_named(request.on_loss());
     if (!on_loss) return answer(on_loss.error());
@@ -198,6 +211,14 @@ Result<LocalServer::Replies> Daemon::status(const PeerCredentials& who) {
   status.set_guests(static_cast<std::uint32_t>(places_->count()));
   status.set_blocked(settings_.block);
   status.set_version(DROVER_VERSION);
+  const auto add_protocol = [&](const std::string& node, ProtocolRange spoken) {
+    local::NodeProtocol& protocol = *status.add_protocols();
+    protocol.set_node(node);
+    protocol.set_oldest(spoken.oldest);
+    protocol.set_newest(spoken.newest);
+  };
+  add_protocol(settings_.node, settings_.speaks);
+  for (const auto& [node, spoken] : questions_->spoken()) add_protocol(node, spoken);
   return LocalServer::Replies{std::move(reply)};
 }
 
@@ -244,8 +265,10 @@ local::Job Daemon::describe(const Job& job) const {
   out.set_uid(job.uid);
   out.set_home(settings_.node);
   out.set_where(job.where);
-  const bool held = job.silent && job.state == JobState::kAway;
-  out.set_state(held ? "held" : std::string(job_state_name(job.state)));
+  out.set_state(state_words(job));
+  out.set_keep_memory(job.options.keep_memory);
+  out.set_kept(job.kept && !job.body_lost);
+  out.set_kept_why_not(job.kept_why_not);
   out.set_moves(job.moves);
   out.set_epoch(job.body_epoch);
   out.set_calls_per_second(job.calls_per_second);

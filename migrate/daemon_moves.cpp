@@ -83,6 +83,11 @@ void Moves::migrate(const JobPtr& job, const std::string& target, Done done) {
 std::vector<std::string> Moves::reasons(const Job& job) const {
   if (job.state == JobState::kLost || job.state == JobState::kEnded) return {"has ended"};
   if (job.moving()) return {"is being moved already"};
+  if (job.body_lost)
+    return {
+        fmt::format("waits for the end of its body on {}, which is lost: then it goes on at "
+                    "home from where it left",
+                    job.where)};
   if (job.silent) return {fmt::format("is held: nothing is heard of {}", job.where)};
   if (job.away()) return {};
   const auto process = read_process(job.pid);
@@ -126,6 +131,7 @@ void Moves::connect(const MovePtr& move) {
 void Moves::recall(const MovePtr& move) {
   order::DeputyOrder order;
   order.mutable_recall()->set_reason("asked");
+  order.mutable_recall()->set_distrusted(unwanted_places_.count(move->job->id) > 0);
   move->ordered = true;
   ordered_or_failed(move, deputies_.give_order(move->job->id, order));
 }
@@ -155,6 +161,11 @@ void Moves::link_ready(const MovePtr& move, Result<Peers::LinkName> link) {
   *prepare.mutable_home() = machine_;
   prepare.set_link(to_field(*link));
   prepare.set_from_guest(move->kind == JobState::kHopping);
+  const auto spoken = spoken_by_deputy(*move);
+  if (!spoken) return fail(move, spoken.error());
+  move->spoken = *spoken;
+  prepare.set_oldest_protocol(spoken->oldest);
+  prepare.set_newest_protocol(spoken->newest);
   move->asked_at = wall_clock();
   questions_->ask(move->target, std::move(message), [this, move](Result<peer::PeerMessage> answer) {
     place_ready(move, std::move(answer));
@@ -172,6 +183,10 @@ void Moves::place_ready(const MovePtr& move, Result<peer::PeerMessage> answer) {
   move->prepared = true;
   if (!current(move)) return;
   move->place = answer->prepared();
+  if (const std::uint32_t told = protocol_said(move->place.protocol()); !move->spoken.has(told))
+    return fail(move,
+                refusal(fmt::format("{} would speak version {} of the protocol, and this node {}",
+                                    move->target, told, in_words(move->spoken))));
   if (const Status passed = fault_point("migrated.home.prepared"); !passed)
     return fail(move, passed.error());
   const auto skew = least_clock_skew(
@@ -198,6 +213,16 @@ void Moves::socket_ready(const MovePtr& move, Result<OwnedFd> socket) {
   ordered_or_failed(move, order_deputy(move, *socket));
 }
 
+/// A new one speaks what this node does; one that has been there longer may be of another version.
+Result<ProtocolRange> Moves::spoken_by_deputy(const Move& move) const {
+  const ProtocolRange own = context_.settings.speaks;
+  if (move.kind == JobState::kLeaving || !move.job->deputy) return own;
+  const ProtocolRange its = move.job->deputy->speaks;
+  if (const auto both = common_protocols(own, its)) return *both;
+  return refusal(
+      fmt::format("has a deputy that speaks {}, and this node {}", in_words(its), in_words(own)));
+}
+
 Status Moves::start_deputy(const JobPtr& job) {
   DROVER_TRY(job->deputy, deputies_.start(*job));
   job->moves_before = job->moves;
@@ -219,7 +244,9 @@ Status Moves::order_deputy(const MovePtr& move, const OwnedFd& socket) {
     outbound.set_target(move->target);
     outbound.set_key(to_field(*key));
     outbound.set_root_allowed(context_.settings.allow_root_jobs);
+    outbound.set_protocol(move->place.protocol());
     outbound.set_lease_ms(static_cast<std::uint32_t>(lease_of(*move->job).count()));
+    outbound.set_keep_memory(move->job->options.keep_memory);
   } else {
     const Member* member = context_.membership->active(move->target);
     if (member == nullptr) return refusal(move->target + " is no member any more");
@@ -229,6 +256,7 @@ Status Moves::order_deputy(const MovePtr& move, const OwnedFd& socket) {
     hop.set_key(to_field(*key));
     hop.set_source_address(format_data_address(member->addresses.front()));
     hop.set_source_ticket(move->place.source_ticket());
+    hop.set_protocol(move->place.protocol());
   }
   DROVER_CHECK(deputies_.give_order(move->job->id, order, &socket));
   move->ordered = true;
@@ -322,6 +350,8 @@ void Moves::deputy_says(const std::string& id, const order::DeputyEvent& event) 
       counters.failed_moves = event.counters().failed_moves();
       counters.away_ns = event.counters().away_ns();
       counters.remote_cpu_ns = event.counters().remote_cpu_ns();
+      job->kept = event.counters().kept();
+      job->kept_why_not = event.counters().why_not();
       return job->count(std::move(counters), EventLoop::Clock::now());
     }
     case order::DeputyEvent::kEnded:
@@ -333,8 +363,17 @@ void Moves::deputy_says(const std::string& id, const order::DeputyEvent& event) 
       return deputies_.expect_exit(id);
     case order::DeputyEvent::kStanding:
       return standing(job, event.standing());
+    case order::DeputyEvent::kBodyLost:
+      job->forget_body();
+      job->body_lost = true;
+      return log_warn("{}: {} is lost: {}; it goes on at home from where it left in {} s",
+                      describe(*job), job->where, event.body_lost().why(),
+                      event.body_lost().wait_ms() / 1000);
     case order::DeputyEvent::kSilence:
       return fell_silent(job, event.silence().silent());
+    case order::DeputyEvent::kStop:
+      job->stopped = event.stop().stopped();
+      return;
     case order::DeputyEvent::EVENT_NOT_SET:
       return log_warn("{}: its deputy says what is not known here", describe(*job));
   }
@@ -358,6 +397,7 @@ void Moves::moved(const JobPtr& job, const MovePtr& move, const order::MoveEnded
   job->moves += 1;
   job->away_rss_bytes = 0;
   job->silent = false;
+  if (to_home) job->forget_body();
   log_info("{}: moved from {} to {}, frozen {:.1f} ms, {} bytes, epoch {} ({})", describe(*job),
            from, job->where, event.freeze_ns() / 1e6, event.bytes(), event.epoch(), event.reason());
   local::Migrated done;
@@ -422,7 +462,7 @@ void Moves::deputy_gone(const std::string& id, std::optional<int> wait_status,
   if (!job) return;
   job->settle_counters();
   job->deputy.reset();
-  job->silent = false;
+  job->forget_body();
   jobs_.changed(*job);
   const auto found = moves_.find(id);
   const MovePtr move = found == moves_.end() ? nullptr : found->second;

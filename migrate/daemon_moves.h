@@ -68,6 +68,7 @@ class Moves {
     Done done;
     Ticket link{};
     bool linked_anew = false;
+    ProtocolRange spoken;  // by home's end of the channel
     peer::Prepared place;
     bool prepared = false;  // a place at the target waits
     bool ordered = false;   // the deputy has the order
@@ -86,6 +87,7 @@ class Moves {
   void place_ready(const MovePtr& move, Result<peer::PeerMessage> answer);
   void socket_ready(const MovePtr& move, Result<OwnedFd> socket);
   void ordered_or_failed(const MovePtr& move, const Status& ordered);
+  Result<ProtocolRange> spoken_by_deputy(const Move& move) const;
   Status start_deputy(const JobPtr& job);
   Status order_deputy(const MovePtr& move, const OwnedFd& socket);
   bool current(const MovePtr& move) const;

@@ -50,6 +50,11 @@ void Moves::standing(const JobPtr& job, const order::Standing& standing) {
   job->body_epoch = standing.epoch();
   job->moves = job->moves_before + standing.moves();
   job->silent = standing.silent();
+  job->body_lost = standing.body_lost();
+  job->stopped = standing.stopped();
+  if (job->deputy)
+    job->deputy->speaks = {protocol_said(standing.oldest_protocol()),
+                           protocol_said(standing.newest_protocol())};
   if (!moves_.count(job->id)) job->state = JobState::kAway;
   jobs_.changed(*job);
   log_info("job {}: found again, on {}, epoch {}", job->pid, job->where, job->body_epoch);

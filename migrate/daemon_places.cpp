@@ -96,8 +96,9 @@ void GuestUids::mark_used(uid_t uid) {
   if (uid >= base_ && (uid - base_) / 2 < pairs_) next_ = std::max(next_, (uid - base_) / 2 + 1);
 }
 
-peer::PeerMessage GuestPlaces::prepare(const std::string& from, const peer::PrepareBody& request) {
-  const auto answer = make_place(from, request);
+peer::PeerMessage GuestPlaces::prepare(const std::string& from, ProtocolRange spoken,
+                                       const peer::PrepareBody& request) {
+  const auto answer = make_place(from, spoken, request);
   if (!answer) {
     log_info("refused {}: {}", describe(from, request.job(), request.epoch()),
              answer.error().message());
@@ -109,7 +110,7 @@ peer::PeerMessage GuestPlaces::prepare(const std::string& from, const peer::Prep
   return message;
 }
 
-Result<peer::Prepared> GuestPlaces::make_place(const std::string& from,
+Result<peer::Prepared> GuestPlaces::make_place(const std::string& from, ProtocolRange spoken,
                                                const peer::PrepareBody& request) {
   const PlaceKey key{from, request.job(), request.epoch()};
   if (const auto found = places_.find(key); found != places_.end()) {
@@ -126,6 +127,7 @@ Result<peer::Prepared> GuestPlaces::make_place(const std::string& from,
   DROVER_CHECK(fault_point("migrated.target.asked"));
   const Member* home = context_.membership->active(from);
   if (home == nullptr) return refusal("does not know " + from);
+  DROVER_TRY(const std::uint32_t protocol, protocol_with(spoken, request));
   DROVER_TRY(HostState state, read_host_state());
   state.guests = places_.size();
   const DaemonSettings& s = context_.settings;
@@ -138,6 +140,7 @@ Result<peer::Prepared> GuestPlaces::make_place(const std::string& from,
     return place.error();
   }
   Place& made = *places_.emplace(key, *std::move(place)).first->second;
+  made.answer.set_protocol(protocol);
   if (const Status issued = issue_tickets(key, made); !issued) {
     end_guest(key, issued.error().message());
     return issued.error();
@@ -146,8 +149,20 @@ Result<peer::Prepared> GuestPlaces::make_place(const std::string& from,
     end_guest(key, passed.error().message());
     return passed.error();
   }
-  log_info("{}: place prepared, uid {}, pid {}", describe(key), uid, made.program->pid());
+  log_info("{}: place prepared, uid {}, pid {}, protocol {}", describe(key), uid,
+           made.program->pid(), protocol);
   return made.answer;
+}
+
+/// The newest version that both ends of the body's channel speak.
+Result<std::uint32_t> GuestPlaces::protocol_with(ProtocolRange home,
+                                                 const peer::PrepareBody& request) const {
+  const bool differs = request.newest_protocol() != 0;
+  if (differs) home = {request.oldest_protocol(), request.newest_protocol()};
+  const ProtocolRange own = context_.settings.speaks;
+  if (const auto both = common_protocols(home, own)) return both->newest;
+  return refusal(
+      fmt::format("speaks {}, and the deputy of this job {}", in_words(own), in_words(home)));
 }
 
 Result<std::unique_ptr<GuestPlaces::Place>> GuestPlaces::start_guest(
@@ -232,6 +247,7 @@ void GuestPlaces::channel(OwnedFd socket, const Ticket& ticket) {
   body.set_job_gid(place.request.gid());
   body.set_outer_uid(place.outer_uid);
   body.set_key(to_field(place.channel_key));
+  body.set_protocol(place.answer.protocol());
   // Our own end is kept by the guest for whoever comes after us.
   std::vector<int> fds{socket.get(), place.program->socket()->fd()};
   const auto contents = contents_.introduce(std::get<0>(owner->place), place.request.uid());

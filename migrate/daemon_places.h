@@ -63,7 +63,9 @@ class GuestPlaces {
 
   /// Answers with Prepared or Refused. Asked again for the same job and epoch, it answers the
   /// same as long as the place is there.
-  peer::PeerMessage prepare(const std::string& from, const peer::PrepareBody& request);
+  /// `spoken`: the versions of the protocol that the home node says it speaks.
+  peer::PeerMessage prepare(const std::string& from, ProtocolRange spoken,
+                            const peer::PrepareBody& request);
   void release(const std::string& from, const peer::ReleaseBody& request);
   /// A body channel has come in.
   void channel(OwnedFd socket, const Ticket& ticket);
@@ -109,9 +111,11 @@ class GuestPlaces {
     bool from_guest = false;
   };
 
-  Result<peer::Prepared> make_place(const std::string& from, const peer::PrepareBody& request);
+  Result<peer::Prepared> make_place(const std::string& from, ProtocolRange spoken,
+                                    const peer::PrepareBody& request);
   Result<std::unique_ptr<Place>> start_guest(const PlaceKey& key, const peer::PrepareBody& request,
                                              uid_t uid);
+  Result<std::uint32_t> protocol_with(ProtocolRange home, const peer::PrepareBody& request) const;
   Status listen(const PlaceKey& key, Place& place);
   Status issue_tickets(const PlaceKey& key, Place& place);
   void guest_says(const PlaceKey& key);

@@ -14,6 +14,7 @@
 
 #include "common/local_socket.h"
 #include "common/owned_fd.h"
+#include "common/protocol.h"
 #include "common/result.h"
 #include "migrate/spawn.h"
 
@@ -25,6 +26,7 @@ struct ProgramIdentity {
   std::uint64_t start_ticks = 0;
   std::uint64_t socket_inode = 0;
   std::uint64_t socket_cookie = 0;  ///< SO_COOKIE of socket(7)
+  ProtocolRange speaks{};           ///< an older one may live on under us
 };
 
 class Program {

@@ -44,12 +44,18 @@ Error refused_by(const std::string& node, const peer::Refused& refused) {
 
 }  // namespace
 
-Result<peer::PeerMessage> parse_peer_message(ByteView data) {
+ProtocolRange spoken_by(const peer::PeerMessage& message) {
+  return {message.oldest_protocol(), message.newest_protocol()};
+}
+
+Result<peer::PeerMessage> parse_peer_message(ByteView data, ProtocolRange speaks) {
   DROVER_TRY(auto message, decode_message<peer::PeerMessage>(data, "peer message"));
-  if (message.oldest_protocol() > kNewestPeerProtocol ||
-      message.newest_protocol() < kOldestPeerProtocol)
-    return refusal("peer message: protocol " + std::to_string(message.oldest_protocol()) + " to " +
-                   std::to_string(message.newest_protocol()) + " is not spoken here");
+  if (message.newest_protocol() == 0 || message.oldest_protocol() > message.newest_protocol())
+    return refusal("peer message: of no version of the protocol");
+  if (!common_protocols(speaks, spoken_by(message)) && !message.has_refused()) {
+    message.clear_message();
+    return message;
+  }
   Status good;
   using Case = peer::PeerMessage;
   switch (message.message_case()) {
@@ -77,8 +83,8 @@ Result<peer::PeerMessage> parse_peer_message(ByteView data) {
 }
 
 Result<std::unique_ptr<Questions>> Questions::create(EventLoop& loop, ControlBus& bus,
-                                                     Asked asked) {
-  std::unique_ptr<Questions> self(new Questions(loop, bus, std::move(asked)));
+                                                     ProtocolRange speaks, Asked asked) {
+  std::unique_ptr<Questions> self(new Questions(loop, bus, speaks, std::move(asked)));
   DROVER_TRY(self->watch_,
              loop.watch(bus.poll_fd(), EPOLLIN, [q = self.get()](std::uint32_t) { q->drain(); }));
   return self;
@@ -116,8 +122,8 @@ void Questions::tell(const std::string& node, peer::PeerMessage message) {
 }
 
 Status Questions::send(const std::string& node, peer::PeerMessage& message) {
-  message.set_oldest_protocol(kOldestPeerProtocol);
-  message.set_newest_protocol(kNewestPeerProtocol);
+  message.set_oldest_protocol(speaks_.oldest);
+  message.set_newest_protocol(speaks_.newest);
   return bus_.send(node, encode_message(message));
 }
 
@@ -126,8 +132,10 @@ void Questions::drain() {
 }
 
 void Questions::take(const BusMessage& received) {
-  const auto message = parse_peer_message(received.payload);
+  const auto message = parse_peer_message(received.payload, speaks_);
   if (!message) return log_warn("from {}: {}", received.from, message.error().message());
+  const ProtocolRange theirs = spoken_by(*message);
+  note_versions(received.from, theirs);
   if (is_answer(*message)) {
     const auto open = open_.find(message->question());
     // A node answers only what it was asked itself.
@@ -138,11 +146,36 @@ void Questions::take(const BusMessage& received) {
       close(message->question(), *message);
     return;
   }
-  auto answer = asked_(received.from, *message);
-  if (!answer) return;
+  const bool understood = common_protocols(speaks_, theirs).has_value();
+  auto answer = understood ? asked_(received.from, *message) : no_common_version(received.from);
+  if (!answer || message->question() == 0) return;
   answer->set_question(message->question());
   if (const Status sent = send(received.from, *answer); !sent)
     log_info("control bus: to {}: {}", received.from, sent.error().message());
+}
+
+void Questions::note_versions(const std::string& node, ProtocolRange spoken) {
+  const auto known = spoken_.find(node);
+  if (known != spoken_.end() && known->second == spoken) return;
+  spoken_[node] = spoken;
+  if (common_protocols(speaks_, spoken))
+    log_info("{} speaks {}", node, in_words(spoken));
+  else
+    log_warn("{} speaks {}, and this node {}", node, in_words(spoken), in_words(speaks_));
+}
+
+/// What cannot be understood may have been the answer that others wait for.
+peer::PeerMessage Questions::no_common_version(const std::string& node) {
+  const std::string ours = in_words(speaks_);
+  const std::string theirs = in_words(spoken_.at(node));
+  std::vector<std::uint64_t> asked;
+  for (const auto& [number, open] : open_)
+    if (open.node == node) asked.push_back(number);
+  for (const std::uint64_t number : asked)
+    close(number, refusal(node + " speaks " + theirs + ", and this node " + ours));
+  peer::PeerMessage answer;
+  answer.mutable_refused()->set_why("speaks " + ours + ", and " + node + " " + theirs);
+  return answer;
 }
 
 void Questions::close(std::uint64_t number, Result<peer::PeerMessage> outcome) {

@@ -9,18 +9,20 @@
 #include <string>
 
 #include "common/control_bus.h"
+#include "common/protocol.h"
 #include "migrate/daemon_events.h"
 #include "migrate/peer.pb.h"
 
 namespace drover {
 
-/// The versions of the protocol between daemons that this one speaks.
-inline constexpr std::uint32_t kOldestPeerProtocol = 1;
-inline constexpr std::uint32_t kNewestPeerProtocol = 1;
+/// The message in a packet from the bus, if it is well-formed: every field that has a fixed form
+/// (job ids, tickets, link names, counts) is checked here. Of a message of versions that we, who
+/// speak `speaks`, do not, only what is the same in all of them is left: who speaks what, its
+/// number and a refusal.
+Result<peer::PeerMessage> parse_peer_message(ByteView data, ProtocolRange speaks = {});
 
-/// The message in a packet from the bus, if it is well-formed and of a version that we speak:
-/// every field that has a fixed form (job ids, tickets, link names, counts) is checked here.
-Result<peer::PeerMessage> parse_peer_message(ByteView data);
+/// The versions that the sender of a message speaks.
+ProtocolRange spoken_by(const peer::PeerMessage& message);
 
 class Questions {
  public:
@@ -29,7 +31,9 @@ class Questions {
   using Asked = std::function<std::optional<peer::PeerMessage>(const std::string& from,
                                                                const peer::PeerMessage&)>;
 
-  static Result<std::unique_ptr<Questions>> create(EventLoop& loop, ControlBus& bus, Asked asked);
+  /// `speaks`: the versions that we say we speak.
+  static Result<std::unique_ptr<Questions>> create(EventLoop& loop, ControlBus& bus,
+                                                   ProtocolRange speaks, Asked asked);
 
   /// Asks `node`. `answered` gets its answer, its refusal as an error ("NODE" and its words), or an
   /// error if none came in time; in a later turn of the loop. It is asked a second time if no
@@ -37,6 +41,9 @@ class Questions {
   void ask(const std::string& node, peer::PeerMessage question, Answered answered);
   /// Says something that needs no answer. What cannot be sent is logged.
   void tell(const std::string& node, peer::PeerMessage message);
+
+  /// What other nodes, by name, have last said that they speak.
+  const std::map<std::string, ProtocolRange>& spoken() const { return spoken_; }
 
   static constexpr std::chrono::seconds kPatience{5};
   /// When it is asked again. By then it is known on both sides that a node was rebooted, if it was.
@@ -50,19 +57,23 @@ class Questions {
     EventLoop::Hold timer;
   };
 
-  Questions(EventLoop& loop, ControlBus& bus, Asked asked)
-      : loop_(loop), bus_(bus), asked_(std::move(asked)) {}
+  Questions(EventLoop& loop, ControlBus& bus, ProtocolRange speaks, Asked asked)
+      : loop_(loop), bus_(bus), speaks_(speaks), asked_(std::move(asked)) {}
   Status send(const std::string& node, peer::PeerMessage& message);
   void drain();
   void take(const BusMessage& message);
+  void note_versions(const std::string& node, ProtocolRange spoken);
+  peer::PeerMessage no_common_version(const std::string& node);
   void ask_again(std::uint64_t number);
   void close(std::uint64_t number, Result<peer::PeerMessage> outcome);
 
   EventLoop& loop_;
   ControlBus& bus_;
+  ProtocolRange speaks_;
   Asked asked_;
   EventLoop::Hold watch_;
   std::map<std::uint64_t, Open> open_;
+  std::map<std::string, ProtocolRange> spoken_;  // by node
   std::uint64_t next_ = 1;
 };
 

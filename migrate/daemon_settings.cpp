@@ -5,12 +5,14 @@ namespace drover {
 Options daemon_options() {
   Options options("migrated", "[options]",
                   "Owns this node's jobs and guests: starts, moves and hosts them.");
-  for (const char* key : {"node-name",     "zone",        "bind-address",    "data-port",
-                          "control-port",  "state-dir",   "run-dir",         "members",
-                          "admin-key",     "deputy-user", "guest-uid-base",  "guest-uid-count",
-                          "guest-zones",   "send-zones",  "allow-root-jobs", "block",
-                          "lease-seconds", "max-guests",  "cache-dir",       "cache-size-mb",
-                          "log-level",     "fault"})
+  for (const char* key : {"node-name",   "zone",           "bind-address",
+                          "data-port",   "control-port",   "state-dir",
+                          "run-dir",     "members",        "admin-key",
+                          "deputy-user", "guest-uid-base", "guest-uid-count",
+                          "guest-zones", "send-zones",     "allow-root-jobs",
+                          "block",       "lease-seconds",  "newest-protocol",
+                          "max-guests",  "cache-dir",      "cache-size-mb",
+                          "log-level",   "fault"})
     options.use(key);
   options.operands(0, 0);
   return options;
@@ -32,6 +34,7 @@ Result<DaemonSettings> daemon_settings(const Options& options) {
   s.send_zones = options.names("send-zones");
   s.allow_root_jobs = options.yes("allow-root-jobs");
   s.lease = std::chrono::seconds(options.number("lease-seconds"));
+  s.speaks.newest = static_cast<std::uint32_t>(options.number("newest-protocol"));
   s.block = options.yes("block");
   s.max_guests = options.number("max-guests");
   s.cache_dir = options.text("cache-dir");

@@ -12,6 +12,7 @@
 #include "common/config.h"
 #include "common/identity.h"
 #include "common/membership.h"
+#include "common/protocol.h"
 #include "migrate/daemon_events.h"
 #include "migrate/spawn.h"
 
@@ -32,6 +33,7 @@ struct DaemonSettings {
   std::vector<std::string> send_zones;
   bool allow_root_jobs = false;
   std::chrono::seconds lease{0};  ///< for which a job is held whose node has fallen silent
+  ProtocolRange speaks{};         ///< versions of the protocol, with other nodes
   bool block = false;
   std::size_t max_guests = 0;
   std::string cache_dir;

@@ -17,6 +17,7 @@
 #include "migrate/body_end.h"
 #include "migrate/lease.h"
 #include "migrate/page_stream.h"
+#include "migrate/waiting_image.h"
 
 namespace drover {
 namespace {
@@ -105,23 +106,23 @@ int Deputy::hold() {
 
 // All of it within kHandshake: a body that is away already hears nothing of us meanwhile.
 Result<SecureChannel> Deputy::open_channel(OwnedFd socket, const std::string& key,
-                                           std::uint64_t epoch) {
+                                           std::uint64_t epoch, std::uint32_t protocol) {
   const auto deadline = Clock::now() + kHandshake;
+  DROVER_CHECK(check_spoken(protocol, "home's deputy"));
   ChannelKey channel_key;
   if (key.size() != channel_key.size()) return refusal("the channel key has a wrong length");
   std::memcpy(channel_key.data(), key.data(), key.size());
   DROVER_TRY(SecureChannel channel, SecureChannel::open(std::move(socket), ChannelRole::kDialler,
                                                         channel_key, time_left(deadline)));
   DROVER_CHECK(notice_silence(channel.poll_fd(), kLease));
-  DROVER_CHECK(
-      channel.send(type(FrameType::kHello), Hello{kProtocolVersion, job_, epoch}.encode()));
+  channel.speak(protocol);
+  const Hello hello{protocol, job_, epoch};
+  DROVER_CHECK(channel.send(type(FrameType::kHello), hello.encode()));
   DROVER_TRY(const Frame frame, channel.receive_within(time_left(deadline)));
   if (frame.type == type(FrameType::kFailed)) return failure_of(frame);
   if (frame.type != type(FrameType::kHello)) return refusal("the guest does not say hello");
-  DROVER_TRY(const Hello hello, Hello::decode(frame.payload));
-  if (hello.version != kProtocolVersion || hello.job != job_ || hello.epoch != epoch) {
-    return refusal("the guest speaks of another job, epoch or protocol");
-  }
+  DROVER_TRY(const Hello answer, Hello::decode(frame.payload));
+  DROVER_CHECK(check_hello(answer, hello, "the guest"));
   DROVER_CHECK(tell_clocks(channel, deadline));
   return channel;
 }
@@ -131,16 +132,20 @@ Status Deputy::begin(const order::Outbound& order, OwnedFd socket) {
   epoch_ = order.epoch();
   where_ = order.target();
   lease_ = std::clamp(std::chrono::milliseconds(order.lease_ms()), kLease, kLongestLease);
-  DROVER_TRY(channel_, open_channel(std::move(socket), order.key(), epoch_));
-  Outbound outbound(order.pid(), job_, home_node_, order.root_allowed(), commit(), *channel_);
+  DROVER_TRY(channel_,
+             open_channel(std::move(socket), order.key(), epoch_, protocol_said(order.protocol())));
+  Outbound outbound(order.pid(), job_, home_node_, order.root_allowed(), commit(),
+                    order.keep_memory(), *channel_);
   auto away = outbound.make();
   figures_ = outbound.figures();
   committed_ = outbound.committed();
   if (!away) return away.error();
   process_ = *std::move(away);
-  server_.emplace(process_->threads, process_->memory, *channel_, process_->actions, counters_);
+  server_.emplace(process_->threads, process_->memory, *channel_, process_->actions, counters_,
+                  process_->stopped);
   DROVER_CHECK(server_->adopt_timers());
   for (const pid_t tid : process_->in_calls) server_->await_call(tid);
+  if (process_->kept_state) keep();
   heard_ = beaten_ = left_ = Clock::now();
   return notice_silence(channel_->poll_fd(), lease_);
 }
@@ -155,8 +160,9 @@ Status Deputy::serve() {
     if (const auto event = server_->take_event()) DROVER_CHECK(on_event(*event));
     if (done_) break;
     DROVER_CHECK(server_->rest());
+    DROVER_CHECK(drop_kept());
     DROVER_CHECK(beat());
-    if (postponed_ && !silent()) come_home(*std::exchange(postponed_, std::nullopt), {});
+    if (postponed_ && !silent()) come_home(*std::exchange(postponed_, std::nullopt));
     if (done_) break;
     DROVER_CHECK(wait_for_anything(children.get()));
   }
@@ -165,7 +171,7 @@ Status Deputy::serve() {
 
 Status Deputy::wait_for_anything(int children) {
   auto timeout = std::min(server_->deaf_patience().value_or(kHeartbeatPeriod), kHeartbeatPeriod);
-  if (more_frames_) timeout = {};
+  if (more_frames_ || drops_on_) timeout = {};
   pollfd ready[] = {
       {channel_->poll_fd(), POLLIN, 0}, {control_.fd(), POLLIN, 0}, {children, POLLIN, 0}};
   const int n = poll(ready, 3, static_cast<int>(timeout.count()));
@@ -182,6 +188,7 @@ Status Deputy::wait_for_anything(int children) {
 Status Deputy::beat() {
   DROVER_CHECK(check_silence(lease_));
   report_silence();
+  report_stop();
   channel_->allow_stall(time_left(heard_ + lease_));
   if (Clock::now() - beaten_ < kHeartbeatPeriod) return {};
   control_.say_again(counters());
@@ -212,6 +219,14 @@ void Deputy::report_silence() {
   static_cast<void>(control_.say(event));
 }
 
+void Deputy::report_stop() {
+  if (server_->stopped() == said_stopped_) return;
+  said_stopped_ = !said_stopped_;
+  order::DeputyEvent event;
+  event.mutable_stop()->set_stopped(said_stopped_);
+  static_cast<void>(control_.say(event));
+}
+
 Status Deputy::serve_body_frames() {
   constexpr int kMostInATurn = 64;
   for (int i = 0; i < kMostInATurn && !done_; ++i) {
@@ -236,9 +251,9 @@ Status Deputy::on_body_frame(const Frame& frame) {
     remote_cpu_.report(used.process.runtime);
   }
   // A guest that fails right after its body has begun to run says kFailed.
-  const bool ended =
-      frame.type == type(FrameType::kEnded) || frame.type == type(FrameType::kFailed);
-  if (ended) return failure_of(frame);
+  body_over_ = frame.type == type(FrameType::kEnded) || frame.type == type(FrameType::kFailed);
+  if (body_over_) return failure_of(frame);
+  DROVER_CHECK(check_killed_there(frame));
   return server_->on_frame(frame);
 }
 
@@ -247,7 +262,7 @@ Status Deputy::on_event(const HomeEvent& event) {
     over(event.wait_status);
     return {};
   }
-  come_home(event.words, event.raise);
+  come_home(event.words);
   return {};
 }
 
@@ -264,8 +279,12 @@ Status Deputy::on_order() {
     return {};
   }
   move_began_ = Clock::now();
-  if (order.has_recall()) {
-    come_home(order.recall().reason().empty() ? "asked" : order.recall().reason(), {});
+  if (order.has_recall() && order.recall().distrusted() && kept_ && kept_->whole()) {
+    const Error why = refusal("it is not trusted any more");
+    report_move(where_, "home", why, "asked");
+    if (!goes_back(why, /*listens=*/false)) lost(why);
+  } else if (order.has_recall()) {
+    come_home(order.recall().reason().empty() ? "asked" : order.recall().reason());
   } else if (order.has_hop() && (*packet)->fds.size() == 1) {
     hop(order.hop(), std::move((*packet)->fds.front()));
   } else {
@@ -276,9 +295,8 @@ Status Deputy::on_order() {
 
 // ---------------------------------------------------------------------------- home
 
-void Deputy::come_home(const std::string& reason, const std::optional<siginfo_t>& raise) {
+void Deputy::come_home(const std::string& reason) {
   if (reason != "asked") move_began_ = Clock::now();
-  if (raise) to_raise_ = raise;  // kept for the next time if this one fails
   // One that is held for a silent guest is not to be lost for an order.
   const Status heard = check_silence(kLease);
   if (!heard && reason != "asked") postponed_ = reason;
@@ -377,63 +395,79 @@ Status Deputy::rebuild_at_home() {
   DROVER_CHECK(fault_point("deputy.home.loaded"));
   for (ThreadState& thread : state.threads) {
     for (const siginfo_t& info : server_->untold(thread.tid)) thread.undelivered.push_back(info);
+    // The stop has come later, and has taken it back.
+    if (!server_->stop_begun()) continue;
+    std::erase_if(thread.undelivered,
+                  [](const siginfo_t& info) { return info.si_signo == SIGCONT; });
   }
-  std::vector<siginfo_t> to_process;
-  if (to_raise_) to_process.push_back(*to_raise_);
   DROVER_CHECK(server_->give_back_timers(cpu_used_by(state)));
-  DROVER_CHECK(rebuild.finish(state, to_process));
+  DROVER_CHECK(rebuild.finish(state));
   figures_.freeze = Clock::now() - stopped_at;
   // It runs at home: nothing can fail any more.
   static_cast<void>(fault_point("deputy.home.resumed"));
   return {};
 }
 
+// As long as P can go on from where it left if this fails, nothing is done to it before all has
+// come.
 Status Deputy::take_image(HomeRebuild& rebuild, ProcessState& state) {
   std::optional<Layout> layout;
+  WaitingImage waiting(kept_ && kept_->whole() ? free_memory() / 2 : 0);
+  const auto take_waiting = [&]() -> Status {
+    while (const auto frame = waiting.next()) {
+      DROVER_CHECK(take_part(*frame, rebuild, layout, state));
+      static_cast<void>(say_alive());
+    }
+    return {};
+  };
   for (;;) {
-    DROVER_TRY(const std::optional<Frame> next, hear_leaver());
+    DROVER_TRY(std::optional<Frame> next, hear_leaver());
     if (done_) return {};
     if (!next) continue;
-    const Frame& frame = *next;
+    Frame& frame = *next;
     if (is_answer(frame) && frame.type == type(FrameType::kFailed)) return failure_of(frame);
-    switch (static_cast<FrameType>(frame.type)) {
-      case FrameType::kLayout: {
-        if (layout) return refusal("a second layout in the image");
-        DROVER_TRY(layout, Layout::decode(frame.payload));
-        if (layout->scratch != process_->threads.front().scratch().range()) {
-          return refusal("the image has another scratch");
-        }
-        DROVER_CHECK(rebuild.lay_out(*layout));
-        DROVER_CHECK(fault_point("deputy.home.laid-out"));
-        break;
-      }
-      case FrameType::kPages: {
-        if (!layout) return refusal("pages before the layout");
-        DROVER_TRY(const std::uint64_t n,
-                   receive_pages(process_->memory, layout->areas, frame.payload));
-        figures_.bytes += n;
-        break;
-      }
-      case FrameType::kState: {
-        DROVER_TRY(state, ProcessState::decode(frame.payload, channel_->protocol()));
-        if (state.cpu) remote_cpu_.report(state.cpu->used.runtime);
-        break;
-      }
-      case FrameType::kImageEnd:
-        if (!layout || state.threads.empty()) return refusal("the image is not complete");
-        heard_ = Clock::now();
-        return {};
-      case FrameType::kNeedHome:
-        break;  // it is on its way already
-      default: {
-        DROVER_CHECK(on_body_frame(frame));
-        const auto event = server_->take_event();
-        if (event && event->kind == HomeEvent::Kind::kEnded) {
-          return on_event(*event);
-        }
-      }
+    if (frame.type == type(FrameType::kImageEnd)) {
+      DROVER_CHECK(take_waiting());
+      if (!layout || state.threads.empty()) return refusal("the image is not complete");
+      heard_ = Clock::now();
+      return {};
     }
+    if (frame.type == type(FrameType::kNeedHome)) continue;  // it is on its way already
+    if (is_of_the_image(frame)) {
+      const bool waits = !layout && waiting.put(frame);
+      if (waits) continue;
+      DROVER_CHECK(take_waiting());
+      DROVER_CHECK(take_part(frame, rebuild, layout, state));
+      continue;
+    }
+    DROVER_CHECK(on_body_frame(frame));
+    const auto event = server_->take_event();
+    if (event && event->kind == HomeEvent::Kind::kEnded) return on_event(*event);
   }
+}
+
+Status Deputy::take_part(const Frame& frame, HomeRebuild& rebuild, std::optional<Layout>& layout,
+                         ProcessState& state) {
+  if (frame.type == type(FrameType::kState)) {
+    DROVER_TRY(state, ProcessState::decode(frame.payload, channel_->protocol()));
+    if (state.cpu) remote_cpu_.report(state.cpu->used.runtime);
+    return {};
+  }
+  if (frame.type == type(FrameType::kPages)) {
+    if (!layout) return refusal("pages before the layout");
+    DROVER_TRY(const std::uint64_t n,
+               receive_pages(process_->memory, layout->areas, frame.payload));
+    figures_.bytes += n;
+    return {};
+  }
+  if (layout) return refusal("a second layout in the image");
+  DROVER_TRY(layout, Layout::decode(frame.payload));
+  if (layout->scratch != process_->threads.front().scratch().range()) {
+    return refusal("the image has another scratch");
+  }
+  if (kept_) kept_->give_up("what it was when it left has made room for it on its way home");
+  DROVER_CHECK(rebuild.lay_out(*layout));
+  return fault_point("deputy.home.laid-out");
 }
 
 // ---------------------------------------------------------------------------- reports
@@ -474,6 +508,8 @@ order::DeputyEvent Deputy::counters() const {
   counters->set_failed_moves(failed_moves_);
   if (process_) counters->set_away_ns(static_cast<std::uint64_t>((Clock::now() - left_).count()));
   counters->set_remote_cpu_ns(remote_cpu_.total_ns());
+  counters->set_kept(kept_ && kept_->whole());
+  if (kept_) counters->set_why_not(kept_->why_not());
   return event;
 }
 
@@ -484,6 +520,10 @@ void Deputy::report_standing() {
   event.mutable_standing()->set_epoch(epoch_);
   event.mutable_standing()->set_moves(moves_);
   event.mutable_standing()->set_silent(said_silent_);
+  event.mutable_standing()->set_body_lost(body_lost_);
+  event.mutable_standing()->set_stopped(said_stopped_);
+  event.mutable_standing()->set_oldest_protocol(kOldestProtocol);
+  event.mutable_standing()->set_newest_protocol(kNewestProtocol);
   static_cast<void>(control_.say(counters()));
   static_cast<void>(control_.say(event));
 }
@@ -503,14 +543,16 @@ void Deputy::over(int wait_status) {
   done_ = true;
 }
 
-/// The body is lost, or P is beyond us: the process ends, and its user is told why. One that has
-/// ended by itself is beyond us, too, but not lost.
+/// The body is lost, or P is beyond us: if it cannot go on from where it left, the process ends,
+/// and its user is told why. One that has ended by itself is beyond us, too, but not lost.
 void Deputy::lost(const Error& why) {
   // What a thread that is held does not know any more is being killed.
   const auto deadline = Clock::now() + kEndPatience;
   while (why.code == ESRCH && !has_ended(pid_) && Clock::now() < deadline) usleep(10'000);
+  if (!has_ended(pid_) && goes_back(why, /*listens=*/true)) return;
   const bool ended = has_ended(pid_);
-  const std::string text = "the process was on " + where_ + ", which is lost: " + why.message();
+  std::string text = "the process was on " + where_ + ", which is lost: " + why.message();
+  if (kept_ && !kept_->whole()) text += "; it cannot go on at home: " + kept_->why_not();
   if (!ended) {
     log_error("job {}: {}", job_, text);
     tell_user(text);
@@ -539,6 +581,8 @@ void Deputy::tell_user(const std::string& text) const {
   const OwnedFd err(static_cast<int>(syscall(SYS_pidfd_getfd, pidfd.get(), STDERR_FILENO, 0)));
   if (!err) return;
   const std::string line = "drover: " + std::to_string(pid_) + ": " + text + "\n";
+  pollfd takes{err.get(), POLLOUT, 0};
+  if (poll(&takes, 1, 0) != 1) return;  // a reader that is in no hurry is not waited for
   if (write(err.get(), line.data(), line.size()) < 0) log_warn("cannot tell the job's user");
 }
 

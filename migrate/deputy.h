@@ -9,6 +9,7 @@
 #include "common/secure_channel.h"
 #include "migrate/control_line.h"
 #include "migrate/image_bounds.h"
+#include "migrate/kept_process.h"
 #include "migrate/lease.h"
 #include "migrate/order.pb.h"
 #include "migrate/outbound.h"
@@ -38,13 +39,16 @@ class Deputy {
   Status check_silence(std::chrono::milliseconds limit) const;
   bool silent() const { return !check_silence(kLease); }
   void report_silence();
+  void report_stop();
   Commit commit() const { return {static_cast<std::uint32_t>(lease_.count())}; }
   Status wait_for_anything(int children);
 
   /// Brings the process home. A failure leaves it where it is, unless nothing is left there.
-  void come_home(const std::string& reason, const std::optional<siginfo_t>& raise);
+  void come_home(const std::string& reason);
   Status rebuild_at_home();
   Status take_image(HomeRebuild& rebuild, ProcessState& state);
+  Status take_part(const Frame& frame, HomeRebuild& rebuild, std::optional<Layout>& layout,
+                   ProcessState& state);
   void hop(const order::Hop& order, OwnedFd socket);
   Status hop_to(const order::Hop& order, SecureChannel& target);
   Status await_hop(SecureChannel& target);
@@ -55,7 +59,20 @@ class Deputy {
   Result<std::optional<Frame>> hear_leaver();
   bool is_answer(const Frame& frame);
 
-  Result<SecureChannel> open_channel(OwnedFd socket, const std::string& key, std::uint64_t epoch);
+  // Of a process whose memory is kept (deputy_kept.cpp).
+  void keep();
+  Status drop_kept();
+  Status check_killed_there(const Frame& frame) const;
+  bool goes_back(const Error& why, bool listens);
+  void hear_farewell();
+  bool await_end_of_body(std::chrono::steady_clock::time_point until);
+  bool is_over_at_home();
+  bool notices_end();
+  void refuse_orders();
+  void say_lost(const Error& why, std::chrono::milliseconds wait);
+
+  Result<SecureChannel> open_channel(OwnedFd socket, const std::string& key, std::uint64_t epoch,
+                                     std::uint32_t protocol);
   void report_move(const std::string& from, const std::string& to, const Status& outcome,
                    const std::string& reason);
   std::string reason_of(const Error& why) const;
@@ -70,7 +87,6 @@ class Deputy {
   ControlLine control_;
   pid_t pid_ = -1;
   bool committed_ = false;
-  std::optional<siginfo_t> to_raise_;  // a signal that P is to get once it is home
   bool more_frames_ = false;           // of the body, already received
   bool answer_due_ = false;            // of a guest that was told to leave
   std::optional<ImageBounds> bounds_;  // of what it sends until then
@@ -80,10 +96,16 @@ class Deputy {
   std::uint64_t epoch_ = 0;
   std::chrono::milliseconds lease_ = kLease;  // of the body, and what we wait for it ourselves
   bool said_silent_ = false;
+  bool said_stopped_ = false;
+  bool target_told_of_stop_ = false;      // of the last hop
   std::optional<std::string> postponed_;  // why it is to come home once its guest is heard again
   std::optional<SecureChannel> channel_;
   std::unique_ptr<AwayProcess> process_;
   std::optional<HomeServer> server_;
+  std::optional<KeptProcess> kept_;
+  bool drops_on_ = false;   // of what was kept, there is more to be dropped at once
+  bool body_over_ = false;  // its guest has said so: nothing of it is left
+  bool body_lost_ = false;  // it is, and P waits for its end
   CallCounters counters_;
   std::uint64_t moves_ = 0;
   std::uint64_t failed_moves_ = 0;

@@ -30,7 +30,8 @@ constexpr std::chrono::seconds kRunPatience{5};
 void Deputy::hop(const order::Hop& order, OwnedFd socket) {
   figures_ = {};
   const std::string from = where_;
-  auto target = open_channel(std::move(socket), order.key(), order.epoch());
+  auto target =
+      open_channel(std::move(socket), order.key(), order.epoch(), protocol_said(order.protocol()));
   Status outcome = target ? check_silence(kLease) : Status(target.error());
   if (outcome) outcome = hop_to(order, *target);
   if (done_) return;
@@ -40,8 +41,9 @@ void Deputy::hop(const order::Hop& order, OwnedFd socket) {
     static_cast<void>(channel_->send(type(FrameType::kDiscard), {}));
     static_cast<void>(channel_->close());
     channel_.emplace(*std::move(target));
-    Status status = server_->attach(*channel_);
+    Status status = server_->attach(*channel_, target_told_of_stop_);
     answer_due_ = false;  // of the guest that was left; the new one has not been asked
+    body_over_ = false;
     heard_ = Clock::now();
     report_move(from, where_, outcome, "asked");
     if (status) status = notice_silence(channel_->poll_fd(), lease_);
@@ -57,10 +59,14 @@ void Deputy::hop(const order::Hop& order, OwnedFd socket) {
 }
 
 Status Deputy::hop_to(const order::Hop& order, SecureChannel& target) {
+  if (server_->stop_begun() && target.protocol() < kFirstWithStops) {
+    return refusal("it is stopped by a signal, which " + order.target() + " cannot have it be");
+  }
   DROVER_CHECK(fault_point("deputy.hop.connected"));
   HopOrder hop_order;
   hop_order.epoch = order.epoch();
   hop_order.address = order.source_address();
+  hop_order.protocol_between = std::min(channel_->protocol(), target.protocol());
   if (order.source_ticket().size() != hop_order.ticket.size()) {
     return refusal("the source ticket has a wrong length");
   }
@@ -68,12 +74,12 @@ Status Deputy::hop_to(const order::Hop& order, SecureChannel& target) {
   if (getentropy(hop_order.key.data(), hop_order.key.size()) != 0) {
     return errno_error("make a channel key");
   }
-  DROVER_CHECK(target.send(type(FrameType::kHop), hop_order.encode()));
+  DROVER_CHECK(target.send(type(FrameType::kHop), hop_order.encode(target.protocol())));
   DROVER_CHECK(server_->begin_recall());
   const auto event = server_->take_event();
   if (event && event->kind == HomeEvent::Kind::kEnded) return on_event(*event);
   const auto stopped_at = Clock::now();
-  DROVER_CHECK(channel_->send(type(FrameType::kHop), hop_order.encode()));
+  DROVER_CHECK(channel_->send(type(FrameType::kHop), hop_order.encode(channel_->protocol())));
   answer_due_ = true;
   bounds_.reset();
   DROVER_CHECK(fault_point("deputy.hop.ordered"));
@@ -153,7 +159,9 @@ Result<bool> Deputy::hear_source(std::optional<Error>& refused) {
 Status Deputy::commit_hop(SecureChannel& target) {
   bool is_over = false;
   const auto committed_at = Clock::now();
+  target_told_of_stop_ = server_->stop_begun() && target.protocol() >= kFirstWithStops;
   const auto run = [&]() -> Status {
+    if (target_told_of_stop_) DROVER_CHECK(target.send(type(FrameType::kStop), {}));
     DROVER_CHECK(target.send(type(FrameType::kCommit), encode_record(commit())));
     DROVER_CHECK(fault_point("deputy.hop.commit-sent"));
     Frame answer;

@@ -20,6 +20,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr std::chrono::seconds kPatience{20};
 constexpr std::chrono::seconds kHandshake{5};
+/// For home's answer to a call, once it has told us to leave.
+constexpr std::chrono::milliseconds kFreezePatience{10'000};
 /// migrated tries every address of the other node.
 constexpr std::chrono::seconds kDialPatience{20};
 /// A migrated that does not read what it is asked: less than a lease, for the process waits.
@@ -37,6 +39,14 @@ std::int64_t now_ns(clockid_t clock) {
   timespec t{};
   clock_gettime(clock, &t);
   return std::int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec;
+}
+
+/// The channel between two guests. Home has told both what is spoken on it.
+Result<SecureChannel> open_between(OwnedFd socket, ChannelRole role, const HopOrder& order) {
+  DROVER_TRY(SecureChannel channel,
+             SecureChannel::open(std::move(socket), role, order.key, kHandshake));
+  channel.speak(order.protocol_between);
+  return channel;
 }
 
 OwnedFd child_signals() {
@@ -63,6 +73,7 @@ int Guest::run() {
 }
 
 void Guest::end_body() {
+  alarm_.stop();  // it is killed at once, but may take its time to go
   supervisor_.reset();
   body_.reset();
   if (sandbox_) sandbox_->destroy();
@@ -94,18 +105,19 @@ Status Guest::start() {
   hosting_.outer_uid = host.outer_uid();
   job_ = host.job();
   epoch_ = host.epoch();
+  const std::uint32_t protocol = protocol_said(host.protocol());
+  DROVER_CHECK(check_spoken(protocol, "its guest"));
   DROVER_TRY(const ChannelKey key, exact_bytes<32>(host.key(), "channel key"));
   DROVER_TRY(home_,
              SecureChannel::open(std::move(fds.front()), ChannelRole::kAcceptor, key, kHandshake));
   DROVER_CHECK(notice_silence(home_->poll_fd(), kLease));
-  DROVER_CHECK(
-      home_->send(type(FrameType::kHello), Hello{kProtocolVersion, job_, epoch_}.encode()));
+  home_->speak(protocol);
+  const Hello hello{protocol, job_, epoch_};
+  DROVER_CHECK(home_->send(type(FrameType::kHello), hello.encode()));
   DROVER_TRY(const Frame frame, home_->receive_within(kHandshake));
   if (frame.type != type(FrameType::kHello)) return refusal("home does not say hello");
-  DROVER_TRY(const Hello hello, Hello::decode(frame.payload));
-  if (hello.version != kProtocolVersion || hello.job != job_ || hello.epoch != epoch_) {
-    return refusal("home speaks of another job, epoch or protocol");
-  }
+  DROVER_TRY(const Hello answer, Hello::decode(frame.payload));
+  DROVER_CHECK(check_hello(answer, hello, "home"));
   DROVER_CHECK(ask_clocks());
   return fault_point("guest.image.begun");
 }
@@ -138,7 +150,7 @@ Status Guest::take_image() {
     DROVER_TRY(const Frame frame, from.receive_within(kPatience));
     if (frame.type == type(FrameType::kHop)) {
       // The image comes from another guest, not from home.
-      DROVER_TRY(const HopOrder expected, HopOrder::decode(frame.payload));
+      DROVER_TRY(const HopOrder expected, HopOrder::decode(frame.payload, home_->protocol()));
       DROVER_TRY(source, accept_source(expected));
       from_guest_ = true;
       continue;
@@ -174,21 +186,26 @@ Status Guest::take_image() {
 // The lease begins here, not with the commit: that may have been on its way for long, but home
 // sent it after this. So home knows when the lease ends although it may hear nothing any more.
 Status Guest::await_commit() {
-  heard_ = Clock::now();
+  lease_.begin();
   DROVER_CHECK(home_->send(type(FrameType::kReady), {}));
   DROVER_CHECK(fault_point("guest.image.ready-sent"));
-  DROVER_TRY(const Frame frame, home_->receive_within(kLease / 2));
+  DROVER_TRY(Frame frame, home_->receive_within(kLease / 2));
+  const bool stopped = frame.type == type(FrameType::kStop);
+  if (stopped) {
+    DROVER_TRY(frame, home_->receive_within(kLease / 2));
+  }
   if (frame.type != type(FrameType::kCommit)) return refusal("home does not commit the move");
   DROVER_TRY(const auto commit, decode_record<Commit>(frame.payload, "commit"));
-  granted_ = std::clamp(std::chrono::milliseconds(commit.lease_ms), kLease, kLongestLease);
+  lease_.grant(std::chrono::milliseconds(commit.lease_ms));
   DROVER_CHECK(fault_point("guest.image.committed"));
   body_->cpu = BodyCpu(*body_, hosted_.cpu.value_or(CpuAccount{}), hosted_.threads_cpu);
   body_->counts_cpu = home_->protocol() >= 2 && hosted_.cpu.has_value();
+  body_->cpu_was_told = hosted_.cpu_was_told;
   supervisor_.emplace(*body_, *home_);
   supervisor_->adopt(hosted_.undelivered);
   // The commit may have waited for us: with the lease over, the process may run at home again.
-  DROVER_CHECK(check_lease());
-  DROVER_CHECK(supervisor_->run());
+  DROVER_CHECK(lease_.check());
+  DROVER_CHECK(stopped ? supervisor_->stand_still() : run_body());
   DROVER_CHECK(home_->send(type(FrameType::kRunning), {}));
   if (from_guest_) DROVER_CHECK(supervisor_->declare_anew());
   DROVER_CHECK(supervisor_->tell_cpu_used());
@@ -207,10 +224,12 @@ Status Guest::serve() {
     pollfd ready[] = {{home_->poll_fd(), POLLIN, 0},
                       {supervisor_->frozen() ? -1 : supervisor_->listener().get(), POLLIN, 0},
                       {children.get(), POLLIN, 0}};
-    const auto pause = std::min(kHeartbeatPeriod, time_left(heard_ + lease_));
+    const auto pause = std::min(kHeartbeatPeriod, time_left(lease_.end()));
+    const auto listens = Clock::now();
     if (poll(ready, 3, static_cast<int>(pause.count())) < 0 && errno != EINTR) {
       return errno_error("wait for the body");
     }
+    lease_.listened(Clock::now() - listens);
     if ((ready[2].revents & POLLIN) != 0) {
       signalfd_siginfo info;
       bool rang = false;
@@ -233,28 +252,42 @@ Status Guest::say_alive() {
   return home_->send(type(FrameType::kHeartbeat), encode_record(GuestHeartbeat{cpu_away_ns()}));
 }
 
-// A word of home's after its commit: it has heard that the body runs, and does not let the process
-// go on elsewhere because of a lease that is over.
 Status Guest::hear_home() {
-  heard_ = Clock::now();
-  if (lease_ == granted_) return {};
-  lease_ = granted_;
-  return notice_silence(home_->poll_fd(), lease_);
+  return lease_.hear() ? notice_silence(home_->poll_fd(), lease_.length()) : Status{};
 }
 
-Status Guest::check_lease() const {
-  if (Clock::now() - heard_ < lease_) return {};
-  return refusal("home was not heard of for too long: the body ends");
+/// What home says while the body is being stopped, which is not to take longer than its lease.
+Result<Frame> Guest::next_word() {
+  const auto listens = Clock::now();
+  auto frame = home_->receive_within(std::min(time_left(lease_.end()), kFreezePatience));
+  lease_.listened(Clock::now() - listens);
+  if (frame) DROVER_CHECK(hear_home());
+  return frame;
+}
+
+Status Guest::freeze() {
+  DROVER_CHECK(supervisor_->freeze([this] { return next_word(); }));
+  if (supervisor_->frozen()) alarm_.stop();
+  return {};
+}
+
+/// Whatever holds us up from now on, it runs no longer than its lease.
+Status Guest::run_body() {
+  alarm_.set(lease_.end());
+  return supervisor_->run();
 }
 
 Status Guest::beat() {
-  DROVER_CHECK(check_lease());
-  home_->allow_stall(time_left(heard_ + lease_));
+  DROVER_CHECK(lease_.check());
+  if (!supervisor_->frozen()) alarm_.set(lease_.end());
+  home_->allow_stall(time_left(lease_.end()));
   const auto now = Clock::now();
   if (now - beaten_ < kHeartbeatPeriod) return {};
   beaten_ = now;
   order::GuestEvent event;
-  event.mutable_state()->set_state(supervisor_->frozen() ? "frozen" : "running");
+  event.mutable_state()->set_state(supervisor_->stopped()  ? "stopped"
+                                   : supervisor_->frozen() ? "frozen"
+                                                           : "running");
   event.mutable_state()->set_cpu_ns(cpu_here_ns());
   control_.say_again(event);
   return home_->send(type(FrameType::kHeartbeat), encode_record(GuestHeartbeat{cpu_away_ns()}));
@@ -273,7 +306,10 @@ std::uint64_t Guest::cpu_away_ns() {
 Status Guest::serve_home_frames() {
   for (;;) {
     DROVER_TRY(const std::optional<Frame> frame, home_->receive());
-    if (!frame) return {};
+    if (!frame) {
+      lease_.heard_out();
+      return {};
+    }
     DROVER_CHECK(hear_home());
     switch (static_cast<FrameType>(frame->type)) {
       case FrameType::kHeartbeat:
@@ -282,12 +318,14 @@ Status Guest::serve_home_frames() {
         DROVER_CHECK(leave_for_home());
         break;
       case FrameType::kHop: {
-        DROVER_TRY(const HopOrder order, HopOrder::decode(frame->payload));
+        DROVER_TRY(const HopOrder order, HopOrder::decode(frame->payload, home_->protocol()));
         DROVER_CHECK(leave_for(order));
         break;
       }
       case FrameType::kImageRefused:
-        DROVER_CHECK(supervisor_->run());
+        // It may have waited for us, as the commit may.
+        DROVER_CHECK(lease_.check());
+        DROVER_CHECK(run_body());
         break;
       case FrameType::kDiscard:
         DROVER_CHECK(fault_point("guest.leave.discarded"));
@@ -304,14 +342,14 @@ Status Guest::serve_home_frames() {
 Status Guest::leave_for_home() {
   const Status left = [&]() -> Status {
     DROVER_CHECK(fault_point("guest.leave.asked"));
-    DROVER_CHECK(supervisor_->freeze());
+    DROVER_CHECK(freeze());
     if (body_is_over()) return {};
     DROVER_CHECK(fault_point("guest.leave.frozen"));
     const auto sent = send_body_image(*home_, *body_, hosted_, supervisor_->undelivered(),
                                       /*with_contents=*/false);
     return sent ? Status{} : Status(sent.error());
   }();
-  heard_ = Clock::now();
+  if (supervisor_->frozen()) lease_.stands_still();
   if (left) return body_is_over() ? Status{} : fault_point("guest.leave.image-sent");
   return say_failed(left.error());
 }
@@ -326,7 +364,7 @@ Status Guest::leave_for(const HopOrder& order) {
   ImageSent sent;
   const Status left = [&]() -> Status {
     DROVER_CHECK(fault_point("guest.leave.asked"));
-    DROVER_CHECK(supervisor_->freeze());
+    DROVER_CHECK(freeze());
     if (body_is_over()) return {};
     DROVER_CHECK(fault_point("guest.leave.frozen"));
     DROVER_TRY(SecureChannel target, dial(order));
@@ -335,7 +373,7 @@ Status Guest::leave_for(const HopOrder& order) {
                                            true, [this] { return say_alive(); }));
     return target.close();
   }();
-  heard_ = Clock::now();
+  if (supervisor_->frozen()) lease_.stands_still();
   if (body_is_over()) return {};
   if (!left) return say_failed(left.error());
   DROVER_CHECK(home_->send(type(FrameType::kImageSent), encode_record(sent)));
@@ -362,9 +400,10 @@ void Guest::forget_orders() {
 }
 
 Result<SecureChannel> Guest::dial(const HopOrder& order) {
+  DROVER_CHECK(check_spoken(order.protocol_between, "the guest that has it"));
   DROVER_TRY(OwnedFd socket, ask_for_connection(order));
   DROVER_CHECK(notice_silence(socket.get(), kLease));
-  return SecureChannel::open(std::move(socket), ChannelRole::kDialler, order.key, kHandshake);
+  return open_between(std::move(socket), ChannelRole::kDialler, order);
 }
 
 Result<OwnedFd> Guest::ask_for_connection(const HopOrder& order) {
@@ -413,14 +452,14 @@ Status Guest::home_waits() {
 }
 
 Result<SecureChannel> Guest::accept_source(const HopOrder& expected) {
+  DROVER_CHECK(check_spoken(expected.protocol_between, "its guest"));
   std::vector<OwnedFd> fds;
   DROVER_TRY(const auto order, await_order(fds, kPatience, [this] { return home_waits(); }));
   // Nobody can: its ticket was known to the migrated that is no more.
   if (order.has_resumed()) return refusal("migrated was restarted during the move");
   if (!order.has_accepted() || fds.size() != 1) return refusal("no guest has dialled in");
   DROVER_CHECK(notice_silence(fds.front().get(), kLease));
-  return SecureChannel::open(std::move(fds.front()), ChannelRole::kAcceptor, expected.key,
-                             kHandshake);
+  return open_between(std::move(fds.front()), ChannelRole::kAcceptor, expected);
 }
 
 }  // namespace drover

@@ -7,6 +7,7 @@
 
 #include "common/secure_channel.h"
 #include "migrate/body_image.h"
+#include "migrate/body_lease.h"
 #include "migrate/control_line.h"
 #include "migrate/lease.h"
 #include "migrate/order.pb.h"
@@ -36,7 +37,9 @@ class Guest {
   Status say_failed(const Error& why);
   bool body_is_over() const { return supervisor_->ended() || supervisor_->exiting(); }
   Status hear_home();
-  Status check_lease() const;
+  Result<Frame> next_word();
+  Status freeze();
+  Status run_body();
   Status beat();
   Status say_alive();
   Result<SecureChannel> dial(const HopOrder& order);
@@ -65,9 +68,8 @@ class Guest {
   bool from_guest_ = false;  // the image came from another guest, not from home
   std::optional<Body> body_;
   std::optional<BodySupervisor> supervisor_;
-  std::chrono::milliseconds granted_ = kLease;  // by home, with the commit
-  std::chrono::milliseconds lease_ = kLease;
-  std::chrono::steady_clock::time_point heard_;   // from home
+  BodyLease lease_;
+  LeaseAlarm alarm_;
   std::chrono::steady_clock::time_point beaten_;  // to home
   bool done_ = false;
 };

@@ -33,8 +33,9 @@ constexpr int kAllowed[] = {
     // itself
     SYS_brk, SYS_munmap, SYS_mremap, SYS_madvise, SYS_futex, SYS_rt_sigprocmask, SYS_rt_sigaction,
     SYS_rt_sigreturn, SYS_rt_sigtimedwait, SYS_sigaltstack, SYS_restart_syscall, SYS_getpid,
-    SYS_gettid, SYS_getuid, SYS_getrandom, SYS_sched_yield, SYS_clock_gettime, SYS_clock_getres,
-    SYS_clock_nanosleep, SYS_nanosleep, SYS_gettimeofday, SYS_exit, SYS_exit_group};
+    SYS_gettid, SYS_getuid, SYS_setitimer, SYS_getrandom, SYS_sched_yield, SYS_clock_gettime,
+    SYS_clock_getres, SYS_clock_nanosleep, SYS_nanosleep, SYS_gettimeofday, SYS_exit,
+    SYS_exit_group};
 
 constexpr std::uint32_t kNumber = offsetof(seccomp_data, nr);
 constexpr std::uint32_t kArch = offsetof(seccomp_data, arch);

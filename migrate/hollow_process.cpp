@@ -23,6 +23,7 @@ namespace {
 
 constexpr int kMadvDontneedLocked = 24;  // Linux 5.18
 constexpr std::uint64_t kDropPiece = 16 << 20;
+constexpr int kMostDropCalls = 64;  // of one piece
 constexpr std::chrono::seconds kEndPatience{1};
 
 /// Whether a signal that was taken from a thread goes back to the process. It is that thread's,
@@ -77,15 +78,31 @@ ForeignRange argument_pages(const MemoryFields& memory) {
 }
 
 Status drop_memory(Injection& injection, pid_t pid, const Scratch& scratch, ForeignRange kept) {
+  DROVER_TRY(MemoryDrop drop, MemoryDrop::of(pid, scratch, kept));
+  while (!drop.done()) DROVER_CHECK(drop.drop_next(injection));
+  return {};
+}
+
+Result<MemoryDrop> MemoryDrop::of(pid_t pid, const Scratch& scratch, ForeignRange kept) {
+  MemoryDrop drop;
   DROVER_TRY(auto areas, read_memory_areas(pid));
-  for (const MemoryArea& area : without(without(std::move(areas), scratch.range()), kept)) {
-    if (area.special() || area.shared) continue;
+  drop.areas_ = without(without(std::move(areas), scratch.range()), kept);
+  std::erase_if(drop.areas_, [](const MemoryArea& a) { return a.special() || a.shared; });
+  std::ranges::reverse(drop.areas_);
+  return drop;
+}
+
+Status MemoryDrop::drop_next(Injection& injection) {
+  std::uint64_t left = kDropPiece;
+  for (int calls = 0; calls < kMostDropCalls && left > 0 && !done(); ++calls) {
+    MemoryArea& area = areas_.back();
     const int advice = area.flags.locked ? kMadvDontneedLocked : MADV_DONTNEED;
-    for (ForeignAddress at = area.range.start; at < area.range.end; at = at + kDropPiece) {
-      const std::uint64_t n = std::min(kDropPiece, area.range.end - at);
-      DROVER_CHECK(injection.call("madvise", SYS_madvise,
-                                  {at.value(), n, static_cast<std::uint64_t>(advice)}));
-    }
+    const std::uint64_t n = std::min(left, area.range.size());
+    DROVER_CHECK(injection.call("madvise", SYS_madvise,
+                                {area.range.start.value(), n, static_cast<std::uint64_t>(advice)}));
+    left -= n;
+    area.range.start = area.range.start + n;
+    if (area.range.size() == 0) areas_.pop_back();
   }
   return {};
 }
@@ -289,14 +306,14 @@ Status HomeRebuild::load_thread(const HollowThread& thread, const ThreadState& s
 
 // First what another node has said of the threads, which may be refused. The signals last: after
 // them comes only what fails if P ends, and then nobody gets them.
-Status HomeRebuild::finish(const ProcessState& state, const std::vector<siginfo_t>& to_process) {
+Status HomeRebuild::finish(const ProcessState& state) {
   for (const ThreadState& t : state.threads) {
     const TracedThread& thread = living(t.tid)->thread();
     DROVER_CHECK(thread.set_extended_state(t.extended_state));
     DROVER_CHECK(thread.set_registers(t.registers));
   }
   DROVER_CHECK(wait_for_clocks(state));
-  DROVER_CHECK(register_and_send(state, to_process));
+  DROVER_CHECK(register_and_send(state));
   DROVER_CHECK(limits_.put_back());
   DROVER_CHECK(remove_scratch(thread_->thread(), *memory_, thread_->scratch()));
   for (const ThreadState& t : state.threads) {
@@ -313,10 +330,9 @@ Status HomeRebuild::finish(const ProcessState& state, const std::vector<siginfo_
   return {};
 }
 
-Status HomeRebuild::register_and_send(const ProcessState& state,
-                                      const std::vector<siginfo_t>& to_process) {
+Status HomeRebuild::register_and_send(const ProcessState& state) {
   const bool alone = state.threads.size() == 1;
-  std::vector<siginfo_t> of_process = to_process;
+  std::vector<siginfo_t> of_process;
   for (const ThreadState& t : state.threads) {
     for (const siginfo_t& info : t.undelivered) {
       if (!alone && is_to_process(info, t, memory_->pid())) of_process.push_back(info);

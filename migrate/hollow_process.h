@@ -22,6 +22,19 @@ std::vector<InjectedCall> registrations(const ThreadState& thread);
 /// Drops what private memory the process still has, but for `kept`. The areas stay.
 Status drop_memory(Injection& injection, pid_t pid, const Scratch& scratch, ForeignRange kept);
 
+/// The same a piece at a time, of a process whose areas do not change meanwhile.
+class MemoryDrop {
+ public:
+  static Result<MemoryDrop> of(pid_t pid, const Scratch& scratch, ForeignRange kept);
+
+  bool done() const { return areas_.empty(); }
+  /// Drops a piece: half a millisecond's worth.
+  Status drop_next(Injection& injection);
+
+ private:
+  std::vector<MemoryArea> areas_;  // what is left, the last one first
+};
+
 /// The pages of the program's arguments and environment: ps(1) reads them, so they stay.
 ForeignRange argument_pages(const MemoryFields& memory);
 
@@ -48,11 +61,11 @@ class HomeRebuild {
   /// Everything besides registers, signals and the registrations that clear_registrations takes
   /// back. The threads of the state are those of P.
   Status load(const ProcessState& state);
-  /// Sends each thread of P its signals, and the process `to_process`; removes our mapping, sets
-  /// the registers and lets P go, untraced. Waits until P's clock has passed the last that the body
-  /// can have seen. After this P is a process as any other. On failure P has none of the signals:
-  /// they may go to the body again.
-  Status finish(const ProcessState& state, const std::vector<siginfo_t>& to_process = {});
+  /// Sends each thread of P its signals, removes our mapping, sets the registers and lets P go,
+  /// untraced; if it is stopped, it stays so. Waits until P's clock has passed the last that the
+  /// body can have seen. After this P is a process as any other. On failure P has none of the
+  /// signals: they may go to the body again.
+  Status finish(const ProcessState& state);
 
  private:
   const MemoryArea* kept_for(const Area& want, const std::vector<MemoryArea>& have) const;
@@ -66,7 +79,7 @@ class HomeRebuild {
   Status wait_for_clocks(const ProcessState& state) const;
   const HollowThread* living(pid_t tid) const;
   Status load_thread(const HollowThread& thread, const ThreadState& state) const;
-  Status register_and_send(const ProcessState& state, const std::vector<siginfo_t>& to_process);
+  Status register_and_send(const ProcessState& state);
   Result<std::vector<MemoryArea>> areas() const;
 
   const std::list<HollowThread>* threads_;

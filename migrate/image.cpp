@@ -22,12 +22,27 @@ ForeignRange read_range(WireReader& r) {
   return {start, end};
 }
 
+/// stack_t, with its hole filled.
+struct FlatStack {
+  explicit FlatStack(const stack_t& stack)
+      : start(reinterpret_cast<std::uint64_t>(stack.ss_sp)),
+        flags(stack.ss_flags),
+        size(stack.ss_size) {}
+
+  std::uint64_t start;
+  std::int32_t flags;
+  std::uint32_t reserved = 0;
+  std::uint64_t size;
+};
+static_assert(sizeof(FlatStack) == sizeof(stack_t));
+
 constexpr std::uint64_t kUserEnd = 1ULL << 56;
 // Sums and differences of two such times are numbers.
 constexpr std::int64_t kMaxClock = INT64_MAX / 2;
 // What of a state is known.
 constexpr std::uint8_t kHasCpu = 1;
 constexpr std::uint8_t kHasLimits = 2;
+constexpr std::uint8_t kCpuWasTold = 4;
 constexpr std::int32_t kMaxPid = 4'194'304;  // PID_MAX_LIMIT, include/linux/threads.h
 
 bool is_page_range(const ForeignRange& range) {
@@ -92,7 +107,7 @@ void write_thread(WireWriter& w, const ThreadState& t, std::uint32_t protocol) {
   w.number(t.robust_list);
   w.number(t.robust_list_size);
   w.number(t.clear_child_tid);
-  w.record(t.alternate_stack);
+  w.record(FlatStack(t.alternate_stack));
   w.text(t.name);
   w.bytes(t.extended_state);
   w.number(static_cast<std::uint32_t>(t.undelivered.size()));
@@ -325,7 +340,8 @@ Bytes ProcessState::encode(std::uint32_t protocol) const {
   w.number(monotonic_ns);
   w.number(boottime_ns);
   if (protocol < 2) return w.take();
-  w.number<std::uint8_t>((cpu ? kHasCpu : 0) | (limits ? kHasLimits : 0));
+  w.number<std::uint8_t>((cpu ? kHasCpu : 0) | (limits ? kHasLimits : 0) |
+                         (cpu_was_told ? kCpuWasTold : 0));
   w.record(cpu.value_or(CpuAccount{}));
   w.record(limits.value_or(MemoryLimits{}));
   return w.take();
@@ -356,6 +372,7 @@ Result<ProcessState> ProcessState::decode(ByteView data, std::uint32_t protocol)
     if (!is_possible(cpu)) return refusal("process state: an impossible CPU time");
     if ((has & kHasCpu) != 0) s.cpu = cpu;
     if ((has & kHasLimits) != 0) s.limits = limits;
+    s.cpu_was_told = (has & kCpuWasTold) != 0;
   }
   DROVER_CHECK(r.finish("process state"));
   DROVER_CHECK(check_threads(s.threads));
@@ -366,22 +383,31 @@ Result<ProcessState> ProcessState::decode(ByteView data, std::uint32_t protocol)
   return s;
 }
 
-Bytes HopOrder::encode() const {
+Status check_carries(std::uint32_t protocol, const ProcessState& state) {
+  if (protocol >= 2 || !state.cpu_was_told) return {};
+  return refusal(
+      "version 1 of the protocol, which is spoken on the way, cannot carry the CPU time that the "
+      "program has been told of");
+}
+
+Bytes HopOrder::encode(std::uint32_t protocol) const {
   WireWriter w;
   w.text(address);
   w.record(ticket);
   w.record(key);
   w.number(epoch);
+  if (protocol >= 2) w.number(protocol_between);
   return w.take();
 }
 
-Result<HopOrder> HopOrder::decode(ByteView data) {
+Result<HopOrder> HopOrder::decode(ByteView data, std::uint32_t protocol) {
   WireReader r(data);
   HopOrder h;
   h.address = r.text(256);
   h.ticket = r.record<std::array<std::byte, 16>>();
   h.key = r.record<std::array<std::byte, 32>>();
   h.epoch = r.number<std::uint64_t>();
+  if (protocol >= 2) h.protocol_between = r.number<std::uint32_t>();
   DROVER_CHECK(r.finish("hop order"));
   return h;
 }

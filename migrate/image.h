@@ -173,11 +173,17 @@ struct ProcessState {
   // From protocol 2 on.
   std::optional<MemoryLimits> limits;
   std::optional<CpuAccount> cpu;  // of this absence; nothing: it has been where that is not counted
+  bool cpu_was_told = false;      // to the program: such a time never steps back
 
-  /// As a peer of this version of the protocol reads it.
+  /// As a peer of this version of the protocol reads it: without what it has no field for.
   Bytes encode(std::uint32_t protocol = kNewestProtocol) const;
   static Result<ProcessState> decode(ByteView data, std::uint32_t protocol = kNewestProtocol);
 };
+
+/// Whether a process may go on, on another node, from what is left of its state in this version of
+/// the protocol. If not, what that cannot carry, in words. (What it cannot carry home is not needed
+/// there.)
+Status check_carries(std::uint32_t protocol, const ProcessState& state);
 
 /// Where a frozen body is to be sent: the order of a deputy to the guest that has it.
 struct HopOrder {
@@ -185,9 +191,13 @@ struct HopOrder {
   std::array<std::byte, 16> ticket{};
   std::array<std::byte, 32> key{};
   std::uint64_t epoch = 0;
+  /// Spoken between the two guests, which do not greet each other. The first where one of them
+  /// speaks only that with home.
+  std::uint32_t protocol_between = kFirstProtocol;
 
-  Bytes encode() const;
-  static Result<HopOrder> decode(ByteView data);
+  /// For and from a channel on which this version is spoken.
+  Bytes encode(std::uint32_t protocol = kNewestProtocol) const;
+  static Result<HopOrder> decode(ByteView data, std::uint32_t protocol = kNewestProtocol);
 };
 
 inline constexpr std::size_t kMaxAreas = 1 << 20;

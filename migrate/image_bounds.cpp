@@ -5,16 +5,9 @@
 #include <algorithm>
 
 #include "migrate/image.h"
+#include "migrate/waiting_image.h"
 
 namespace drover {
-namespace {
-
-bool is_of_the_image(const Frame& frame) {
-  const auto type = static_cast<FrameType>(frame.type);
-  return type == FrameType::kLayout || type == FrameType::kPages || type == FrameType::kState;
-}
-
-}  // namespace
 
 Status ImageBounds::take(const Frame& frame, Clock::time_point now) {
   if (!is_of_the_image(frame)) return {};

@@ -44,6 +44,7 @@ std::string encode_job(const Job& job) {
   out.set_never_automatic(job.options.never_automatic);
   out.set_on_loss(static_cast<std::uint32_t>(job.options.on_loss));
   out.set_memory_bytes(job.options.memory_bytes);
+  out.set_keep_memory(job.options.keep_memory);
   out.set_start_on(job.start_on);
   out.set_state(static_cast<std::uint32_t>(job.state));
   out.set_where(job.where);
@@ -72,7 +73,8 @@ Result<Job> decode_job(std::string_view text) {
   job.gid = in.gid();
   job.command = in.command();
   const bool ends = in.on_loss() == static_cast<std::uint32_t>(OnLoss::kKill);
-  job.options = {in.never_automatic(), in.memory_bytes(), ends ? OnLoss::kKill : OnLoss::kHold};
+  job.options = {in.never_automatic(), in.memory_bytes(), ends ? OnLoss::kKill : OnLoss::kHold,
+                 in.keep_memory()};
   job.start_on = in.start_on();
   job.state = static_cast<JobState>(in.state());
   job.where = in.where();
@@ -94,11 +96,17 @@ record::Program to_record(const ProgramIdentity& identity) {
   out.set_start_ticks(identity.start_ticks);
   out.set_socket_inode(identity.socket_inode);
   out.set_socket_cookie(identity.socket_cookie);
+  out.set_oldest_protocol(identity.speaks.oldest);
+  out.set_newest_protocol(identity.speaks.newest);
   return out;
 }
 
 ProgramIdentity from_record(const record::Program& program) {
-  return {program.pid(), program.start_ticks(), program.socket_inode(), program.socket_cookie()};
+  return {program.pid(),
+          program.start_ticks(),
+          program.socket_inode(),
+          program.socket_cookie(),
+          {protocol_said(program.oldest_protocol()), protocol_said(program.newest_protocol())}};
 }
 
 }  // namespace drover

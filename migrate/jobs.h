@@ -45,6 +45,7 @@ struct JobOptions {
   bool never_automatic = false;    ///< mosrun -l
   std::uint64_t memory_bytes = 0;  ///< mosrun -m, or 0
   OnLoss on_loss = OnLoss::kHold;
+  bool keep_memory = false;  ///< mosrun --keep-memory
 };
 
 struct CallCounter {
@@ -78,6 +79,10 @@ struct Job {
   std::uint64_t epoch = 0;       ///< the last that was given out: a move that failed had one, too
   std::uint64_t body_epoch = 0;  ///< of the body that runs, or ran last
   bool silent = false;           ///< nothing has been heard of its node for a while
+  bool body_lost = false;        ///< it is about to go on at home from where it left
+  bool kept = false;             ///< it could
+  std::string kept_why_not;      ///< if its memory was to be kept and it could not
+  bool stopped = false;          ///< by a signal, while it is away
   std::uint64_t moves = 0;
   std::uint64_t moves_before = 0;  ///< of deputies that have gone
   std::string last_refusal;
@@ -93,6 +98,11 @@ struct Job {
   std::uint64_t away_rss_bytes = 0;
   std::uint64_t last_cpu_home_ns = 0;
 
+  /// It has no body that runs, or that is lost: what was said of that body counts no more.
+  void forget_body() {
+    silent = stopped = body_lost = kept = false;
+    kept_why_not.clear();
+  }
   bool away() const { return state == JobState::kAway; }
   bool moving() const {
     return state == JobState::kLeaving || state == JobState::kHopping ||

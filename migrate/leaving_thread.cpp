@@ -51,9 +51,11 @@ Result<bool> LeavingThread::freeze(std::optional<Stop> met) {
     DROVER_TRY(const Stop stop, std::move(stopped));
     if (stop.gone()) return false;
     frozen_ = true;
-    if (stop.kind == Stop::Kind::kInterrupt) {
+    if (stop.by_event()) {
+      in_group_stop_ = stop.kind == Stop::Kind::kGroupStop;
       DROVER_TRY(const bool settled, settle_interrupted_call());
-      if (settled) return true;
+      // In a stop, what waits comes after it, wherever the process is then.
+      if (settled || in_group_stop_) return true;
       // Let go, it stops at the delivery of the signal that waits.
       DROVER_TRY(met, thread_.go_on_in_call());
       frozen_ = met.has_value();
@@ -62,7 +64,6 @@ Result<bool> LeavingThread::freeze(std::optional<Stop> met) {
       }
       continue;
     }
-    if (stop.kind == Stop::Kind::kGroupStop) return refusal("it is stopped by a signal");
     // A signal was on its way: the process takes it before it leaves.
     DROVER_CHECK(thread_.interrupt());
     DROVER_CHECK(thread_.resume(stop.kind == Stop::Kind::kSignal ? stop.signal : 0));
@@ -88,9 +89,13 @@ Result<bool> LeavingThread::hold() {
   if (!seized_ || !stops_) return false;
   if (frozen_) return true;
   DROVER_CHECK(thread_.interrupt());
-  DROVER_TRY(const Stop stop, thread_.wait_for_stop());
-  frozen_ = !stop.gone();
-  return frozen_;
+  for (;;) {
+    DROVER_TRY(const Stop stop, thread_.wait_for_stop());
+    frozen_ = stop.by_event();
+    if (frozen_ || stop.gone()) return frozen_;
+    DROVER_CHECK(thread_.interrupt());
+    DROVER_CHECK(thread_.resume(stop.kind == Stop::Kind::kSignal ? stop.signal : 0));
+  }
 }
 
 Result<bool> LeavingThread::let_go() {

@@ -21,6 +21,8 @@ class LeavingThread {
   /// Waits until it is stopped where its state can be taken. Signals that were on their way are
   /// taken before. False: it has ended.
   Result<bool> freeze() { return freeze(std::nullopt); }
+  /// Whether it said then that the process is stopped by a signal.
+  bool in_group_stop() const { return in_group_stop_; }
   /// Whether it has not been killed since it was frozen.
   Result<bool> is_there();
   /// Whether it is stopped, by force if need be. One that does not stop is let go by our own end.
@@ -43,6 +45,7 @@ class LeavingThread {
   TracedThread thread_;
   bool seized_ = false;
   bool frozen_ = false;
+  bool in_group_stop_ = false;
   bool stops_ = true;
 };
 

@@ -72,12 +72,13 @@ Error another_program() { return refusal("it has become another program meanwhil
 }  // namespace
 
 Outbound::Outbound(pid_t pid, std::string job, std::string home_node, bool root_allowed,
-                   Commit lease, SecureChannel& channel)
+                   Commit lease, bool keep_memory, SecureChannel& channel)
     : pid_(pid),
       job_(std::move(job)),
       home_node_(std::move(home_node)),
       root_allowed_(root_allowed),
       lease_(lease),
+      keep_memory_(keep_memory),
       channel_(&channel),
       process_(std::make_unique<AwayProcess>()) {}
 
@@ -155,6 +156,10 @@ Status Outbound::freeze() {
   frozen_at_ = Clock::now();
   DROVER_CHECK(freeze_threads());
   DROVER_CHECK(check_may_move());
+  process_->stopped = std::ranges::any_of(threads_, &LeavingThread::in_group_stop);
+  if (process_->stopped && channel_->protocol() < kFirstWithStops) {
+    return refusal("it is stopped by a signal");
+  }
   DROVER_TRY(const auto areas, read_memory_areas(pid_));
   DROVER_CHECK(check_areas_can_move(areas));
   DROVER_TRY(const ForeignRange vdso, find_vdso(areas));
@@ -275,6 +280,7 @@ Status Outbound::send_image() {
   DROVER_CHECK(fault_point("deputy.outbound.pages-sent"));
   DROVER_CHECK(channel_->send(type(FrameType::kState), state.encode(channel_->protocol())));
   DROVER_CHECK(channel_->send(type(FrameType::kImageEnd), {}));
+  if (keep_memory_) process_->kept_state = std::move(state);
   return fault_point("deputy.outbound.image-sent");
 }
 
@@ -310,6 +316,7 @@ Status Outbound::commit() {
   bool is_over = false;
   const auto committed_at = Clock::now();
   const auto run = [&]() -> Status {
+    if (process_->stopped) DROVER_CHECK(channel_->send(type(FrameType::kStop), {}));
     DROVER_CHECK(channel_->send(type(FrameType::kCommit), encode_record(lease_)));
     DROVER_CHECK(fault_point("deputy.outbound.commit-sent"));
     DROVER_TRY(const Frame answer, channel_->receive_within(kRunPatience));
@@ -344,15 +351,17 @@ Status Outbound::hollow_out() {
     DROVER_CHECK(clear_registrations(injection, process_->memory, *state++));
     DROVER_CHECK(injection.end());
   }
-  DROVER_TRY(Injection injection, Injection::trapping(leader(), scratch_));
-  DROVER_CHECK(drop_memory(injection, pid_, scratch_, process_->kept_pages));
-  DROVER_CHECK(injection.end());
+  if (!keep_memory_) {
+    DROVER_TRY(Injection injection, Injection::trapping(leader(), scratch_));
+    DROVER_CHECK(drop_memory(injection, pid_, scratch_, process_->kept_pages));
+    DROVER_CHECK(injection.end());
+  }
   DROVER_CHECK(fault_point("deputy.outbound.memory-dropped"));
   std::size_t number = 0;
   for (const LeavingThread& thread : threads_) {
     const Registers& registers = states_[number].registers;
     process_->threads.emplace_back(thread.thread(), process_->memory, scratch_.of_thread(number++),
-                                   registers);
+                                   registers, thread.in_group_stop());
     if (is_in_forwarded_call(registers, pid_)) process_->in_calls.push_back(thread.tid());
   }
   return {};

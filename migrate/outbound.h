@@ -24,6 +24,9 @@ struct AwayProcess {
   ForeignRange kept_pages;          ///< of memory that is not dropped
   std::list<HollowThread> threads;  ///< the leading one first
   std::vector<pid_t> in_calls;      ///< those that were when they left
+  /// If its memory has not been dropped: what else it was when it left.
+  std::optional<ProcessState> kept_state;
+  bool stopped = false;  ///< by a signal, and its body has been told
 };
 
 struct MoveFigures {
@@ -34,9 +37,9 @@ struct MoveFigures {
 class Outbound {
  public:
   /// `channel` leads to a guest that has said hello. `root_allowed`: jobs of root may leave.
-  /// `lease`: how long the body may run without a word of ours.
+  /// `lease`: how long the body may run without a word of ours. `keep_memory`: it is not dropped.
   Outbound(pid_t pid, std::string job, std::string home_node, bool root_allowed, Commit lease,
-           SecureChannel& channel);
+           bool keep_memory, SecureChannel& channel);
   /// Before the commit: the process goes on at home as if nothing had been.
   ~Outbound();
 
@@ -73,6 +76,7 @@ class Outbound {
   std::string home_node_;
   bool root_allowed_;
   Commit lease_;
+  bool keep_memory_;
   SecureChannel* channel_;
   std::unique_ptr<AwayProcess> process_;
   ForeignRange vdso_;                 // of the program that the move has begun with

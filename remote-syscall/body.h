@@ -39,7 +39,8 @@ struct Body {
   std::optional<MemoryLimits> limits;  ///< as home has told of them
   CpuSet cpus{};                       ///< that it may have here
   BodyCpu cpu;
-  bool counts_cpu = false;  ///< it is known what it has used elsewhere, and home takes part
+  bool counts_cpu = false;    ///< it is known what it has used elsewhere, and home takes part
+  bool cpu_was_told = false;  ///< to the program, at some time while it was away
 
   BodyThread& leader() { return threads.front(); }
   const BodyThread& leader() const { return threads.front(); }

@@ -27,6 +27,15 @@ Result<Hello> Hello::decode(ByteView data) {
   return h;
 }
 
+Status check_hello(const Hello& said, const Hello& agreed, const std::string& who) {
+  if (said.job != agreed.job || said.epoch != agreed.epoch)
+    return refusal(who + " speaks of another job or epoch");
+  if (said.version != agreed.version)
+    return refusal(who + " speaks version " + std::to_string(said.version) +
+                   " of the protocol; agreed was version " + std::to_string(agreed.version));
+  return {};
+}
+
 void OutcomeHead::encode(WireWriter& writer) const {
   writer.number(tid);
   writer.number(sequence);
@@ -50,7 +59,8 @@ Result<ActionMessage> ActionMessage::decode(ByteView data) {
 }
 
 Result<SignalMessage> SignalMessage::decode(ByteView data) {
-  DROVER_TRY(const auto message, decode_record<SignalMessage>(data, "signal"));
+  DROVER_TRY(auto message, decode_record<SignalMessage>(data, "signal"));
+  message.reserved = {};
   if (!is_signal(message.info.si_signo)) return refusal("signal: no such signal");
   return message;
 }

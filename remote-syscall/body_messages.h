@@ -3,6 +3,7 @@
 // process travels on the same channel; its messages are in migrate/image.h.
 #pragma once
 
+#include <array>
 #include <csignal>
 #include <cstdint>
 #include <string>
@@ -14,8 +15,6 @@
 #include "common/wire.h"
 
 namespace drover {
-
-inline constexpr std::uint32_t kProtocolVersion = 1;
 
 enum class FrameType : std::uint16_t {
   kHello = 1,  // both ways, first: Hello
@@ -58,11 +57,13 @@ enum class FrameType : std::uint16_t {
   kNeedHome,   // guest: the thread is at a call that only home can execute
   kThreads,    // guest: all threads of the body: what was said of another one's end was lost
 
-  // From protocol 2 on.
+  // Since version 2.
   kLimits = 75,  // deputy: the program's limits of memory are now these: MemoryLimits
   kCpuUsed,      // guest: what the body has used: CpuUsedMessage
   kCpuWatch,     // deputy: when it wants to be told of that: CpuWatchMessage
   kSchedule,     // deputy: a thread is scheduled so now: ScheduleMessage
+  kStop = 85,    // deputy: a signal has stopped the process: the body is to stand still
+  kContinue,     // deputy: it goes on
 };
 
 /// As it stands in the head of a frame.
@@ -83,13 +84,16 @@ struct KernelSigaction {
 inline constexpr int kSignalCount = 64;
 
 struct Hello {
-  std::uint32_t version = kProtocolVersion;
+  std::uint32_t version = 0;  ///< of the protocol, as agreed by the two nodes
   std::string job;
   std::uint64_t epoch = 0;
 
   Bytes encode() const;
   static Result<Hello> decode(ByteView data);
 };
+
+/// Whether `who`, at the other end of a channel, has said what was agreed.
+Status check_hello(const Hello& said, const Hello& agreed, const std::string& who);
 
 /// What goes with a kCommit.
 struct Commit {
@@ -146,6 +150,7 @@ struct MaskSet {
 struct SignalMessage {
   std::int32_t tid = 0;        ///< the thread it is for
   std::uint8_t to_thread = 0;  ///< sent to that thread, not to the process
+  std::array<std::uint8_t, 3> reserved{};
   siginfo_t info{};
 
   static Result<SignalMessage> decode(ByteView data);
@@ -155,10 +160,12 @@ struct ExitMessage {
   std::int32_t tid = 0;
   std::int32_t status = 0;
   std::uint8_t whole_process = 1;
+  std::array<std::uint8_t, 3> reserved{};
 };
 
 struct FatalMessage {
   std::int32_t tid = 0;
+  std::uint32_t reserved = 0;
   siginfo_t info{};
 
   static Result<FatalMessage> decode(ByteView data);
@@ -185,6 +192,12 @@ struct NeedHome {
   std::int32_t tid = 0;
   std::int32_t call = -1;
 };
+
+template <>
+inline constexpr bool kHasNoHoles<SignalMessage> = sizeof(SignalMessage) ==
+                                                   4 + 1 + 3 + sizeof(siginfo_t);
+template <>
+inline constexpr bool kHasNoHoles<FatalMessage> = sizeof(FatalMessage) == 4 + 4 + sizeof(siginfo_t);
 
 /// Encodes a message that is a plain record.
 template <class T>

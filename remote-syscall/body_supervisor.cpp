@@ -9,6 +9,15 @@
 
 namespace drover {
 
+namespace {
+
+Status check_empty(const Frame& frame) {
+  if (!frame.payload.empty()) return refusal("a stop or its end: malformed message");
+  return {};
+}
+
+}  // namespace
+
 BodySupervisor::BodySupervisor(Body& body, SecureChannel& channel)
     : body_(&body), channel_(&channel), cpu_(body, channel) {
   for (BodyThread& thread : body.threads) threads_.emplace_back(body, thread, channel, cpu_);
@@ -22,20 +31,37 @@ Result<ThreadSupervisor*> BodySupervisor::thread(std::int32_t home_tid) {
 }
 
 Status BodySupervisor::run() {
+  if (stopped_) return {};
   for (ThreadSupervisor& thread : threads_) {
     if (thread.frozen()) DROVER_CHECK(thread.run());
   }
   return {};
 }
 
-Status BodySupervisor::freeze() {
-  constexpr std::chrono::seconds kPatience{10};
+Status BodySupervisor::stand_still() {
+  stopped_ = true;
+  for (ThreadSupervisor& thread : threads_) {
+    if (!ended()) DROVER_CHECK(thread.stand_still());
+  }
+  forget_ended();
+  return {};
+}
+
+// Also those that had been stopped for a move that came to nothing.
+Status BodySupervisor::go_on() {
+  if (!std::exchange(stopped_, false)) return refusal("the process goes on, but was not stopped");
+  return run();
+}
+
+Status BodySupervisor::freeze(const std::function<Result<Frame>()>& next_word) {
   for (ThreadSupervisor& thread : threads_) DROVER_CHECK(thread.go_no_further());
   while (awaits_home() && !ended()) {
-    DROVER_TRY(const Frame frame, channel_->receive_within(kPatience));
+    DROVER_TRY(const Frame frame, next_word());
     DROVER_CHECK(on_frame(frame));
   }
   if (exiting()) return {};
+  // All at once: none runs on while another one is waited for.
+  for (ThreadSupervisor& thread : threads_) DROVER_CHECK(thread.begin_to_stop());
   for (ThreadSupervisor& thread : threads_) {
     if (ended()) return {};
     DROVER_CHECK(thread.freeze());
@@ -95,13 +121,21 @@ Status BodySupervisor::on_frame(const Frame& frame) {
       DROVER_TRY(const OutcomeHead head, OutcomeHead::decode(r));
       DROVER_TRY(ThreadSupervisor* const caller, thread(head.tid));
       DROVER_CHECK(caller->on_reply(frame.payload));
-      return take_up_made();
+      DROVER_CHECK(take_up_made());
+      return stopped_ ? stand_still() : Status{};
     }
     case FrameType::kMaskSet: {
       DROVER_TRY(const auto message, decode_record<MaskSet>(frame.payload, "mask set"));
       DROVER_TRY(ThreadSupervisor* const changed, thread(message.tid));
-      return changed->on_mask_set();
+      DROVER_CHECK(changed->on_mask_set());
+      return stopped_ ? stand_still() : Status{};
     }
+    case FrameType::kStop:
+      DROVER_CHECK(check_empty(frame));
+      return stand_still();
+    case FrameType::kContinue:
+      DROVER_CHECK(check_empty(frame));
+      return go_on();
     case FrameType::kSignal: {
       DROVER_TRY(const auto message, SignalMessage::decode(frame.payload));
       return on_signal(message);
@@ -135,7 +169,8 @@ Status BodySupervisor::on_schedule(const ScheduleMessage& message) {
 // A call that was answered may have made a thread.
 Status BodySupervisor::take_up_made() {
   if (body_->threads.size() == threads_.size()) return {};
-  return threads_.emplace_back(*body_, body_->threads.back(), *channel_, cpu_).run();
+  ThreadSupervisor& made = threads_.emplace_back(*body_, body_->threads.back(), *channel_, cpu_);
+  return stopped_ ? Status{} : made.run();
 }
 
 // A thread that has ended meanwhile cannot take one of the process's: home gives it to another.

@@ -3,6 +3,7 @@
 // it, and stops them all when the body is to move.
 #pragma once
 
+#include <functional>
 #include <list>
 #include <map>
 #include <vector>
@@ -22,23 +23,29 @@ class BodySupervisor {
   BodySupervisor(const BodySupervisor&) = delete;
   BodySupervisor& operator=(const BodySupervisor&) = delete;
 
-  /// Lets the body run, or those threads go on that are stopped.
+  /// Lets the body run, or those threads go on that are stopped; not while the process is stopped.
   Status run();
   /// Stops it where its state can be taken. The frames that arrive meanwhile are handled; calls
-  /// under way are waited for: their answers come, since home has been told to stop.
-  Status freeze();
+  /// under way are waited for: their answers come, since home has been told to stop. `next_word`
+  /// receives what home says.
+  Status freeze(const std::function<Result<Frame>()>& next_word);
 
   /// Takes one notification from the listener, if there is one.
   Status on_notification();
   /// Takes up what has happened to the body.
   Status look();
-  /// kReply, kSignal and kMaskSet.
+  /// kReply, kSignal, kMaskSet, kStop and kContinue.
   Status on_frame(const Frame& frame);
+  /// The process is stopped by a signal: until it goes on, nothing of the body runs. Threads that
+  /// wait for home need not be stopped for it.
+  Status stand_still();
 
   /// All of it.
   bool frozen() const;
   /// The body is gone; home has been told how.
   bool ended() const;
+  /// The process is stopped by a signal.
+  bool stopped() const { return stopped_; }
   /// The program is ending: home knows, and nothing is left to be moved.
   bool exiting() const;
   /// Signals that came from home and were not yet delivered: they go where the body goes.
@@ -61,11 +68,13 @@ class BodySupervisor {
   bool awaits_home() const;
   void forget_ended();
   Status take_up_made();
+  Status go_on();
 
   Body* body_;
   SecureChannel* channel_;
   CpuWatch cpu_;
   std::list<ThreadSupervisor> threads_;
+  bool stopped_ = false;
 };
 
 }  // namespace drover

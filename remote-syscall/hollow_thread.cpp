@@ -15,8 +15,12 @@ bool has_ended(pid_t pid) {
 }
 
 HollowThread::HollowThread(TracedThread thread, const ForeignMemory& memory, Scratch scratch,
-                           const Registers& registers)
-    : thread_(thread), memory_(&memory), scratch_(scratch), base_(registers) {
+                           const Registers& registers, bool in_group_stop)
+    : thread_(thread),
+      memory_(&memory),
+      scratch_(scratch),
+      base_(registers),
+      in_group_stop_(in_group_stop) {
   base_.orig_rax = static_cast<std::uint64_t>(-1);
 }
 
@@ -33,33 +37,46 @@ Status HollowThread::to_pause_loop() {
 Status HollowThread::park() {
   if (state_ != State::kStopped) return {};
   DROVER_CHECK(to_pause_loop());
+  return run_as(State::kParked);
+}
+
+// In a stop of the process it is told to stop before it runs: by that it says how things stand.
+Status HollowThread::run_as(State state) {
+  if (in_group_stop_) DROVER_CHECK(thread_.interrupt());
   DROVER_CHECK(thread_.resume());
-  state_ = State::kParked;
+  state_ = state;
   at_signal_ = false;
   return {};
 }
 
 Status HollowThread::start(CallRequest& request) {
   DROVER_CHECK(set_up(request));
-  DROVER_CHECK(thread_.resume());
-  state_ = State::kCalling;
-  at_signal_ = false;
-  return {};
+  return run_as(State::kCalling);
+}
+
+Status HollowThread::start_to_end(CallRequest& request) {
+  DROVER_CHECK(set_up(request));
+  in_group_stop_ = false;
+  return run_as(State::kCalling);
 }
 
 Status HollowThread::start_again(CallRequest& request) {
   DROVER_CHECK(set_up(request));
+  if (in_group_stop_) return run_as(State::kCalling);
   state_ = State::kCalling;
   at_signal_ = false;
-  DROVER_TRY(const auto other_stop, thread_.enter_call());
-  return other_stop ? handle(*other_stop) : thread_.resume();
+  for (;;) {
+    DROVER_TRY(const auto other_stop, thread_.enter_call());
+    if (!other_stop) return thread_.resume();
+    if (other_stop->kind != Stop::Kind::kInterrupt) return handle(*other_stop);
+  }
 }
 
 Result<std::optional<std::int64_t>> HollowThread::call(CallRequest& request) {
   DROVER_CHECK(start(request));
   while (state_ == State::kCalling) {
     DROVER_TRY(const Stop stop, thread_.wait_for_stop());
-    DROVER_CHECK(handle(stop));
+    DROVER_CHECK(handle(stop, Asked::kYes));
   }
   // What it has come upon is no call of the program's.
   for (TakenSignal& signal : signals_) signal.interrupted.reset();
@@ -80,16 +97,16 @@ Status HollowThread::set_up(CallRequest& request) {
 }
 
 Status HollowThread::stop() {
-  constexpr int kMostTries = 10;
   stopping_ = false;
-  for (int i = 0; i < kMostTries; ++i) {
+  for (const auto deadline = std::chrono::steady_clock::now() + kStopPatience;;) {
     if (state_ != State::kParked && state_ != State::kCalling) return {};
     DROVER_TRY(const bool in_call, interrupt());
-    if (!in_call) return {};
+    if (!in_call || in_group_stop_) return {};
+    // Signals that come and vanish without end are left where they are.
+    if (std::chrono::steady_clock::now() > deadline) return {};
     DROVER_TRY(const bool settled, take_waiting_signal());
     if (settled) return {};
   }
-  return refusal("signals of the process come and vanish");
 }
 
 Status HollowThread::begin_to_stop() {
@@ -104,9 +121,10 @@ Result<bool> HollowThread::interrupt() {
   for (;;) {
     const bool calling = state_ == State::kCalling;
     DROVER_TRY(const Stop stop, thread_.wait_for_stop());
-    DROVER_CHECK(handle(stop));
+    DROVER_CHECK(handle(stop, Asked::kYes));
     if (state_ == State::kGone) return false;
-    if (stop.kind == Stop::Kind::kInterrupt) return calling;
+    if (stop.by_event()) return calling;
+    if (state_ != State::kStopped) continue;  // let go with a stop, and told to stop again
     // Something else came first; the interrupt is still to come, before user code runs. Or it is
     // lost: the kernel forgets it at any stop, and a timer's signal may be taken after it (the lock
     // is let go while the timer is set anew, dequeue_signal in kernel/signal.c). It comes once.
@@ -131,7 +149,7 @@ Result<bool> HollowThread::take_waiting_signal() {
   DROVER_TRY(const auto other_stop, thread_.go_on_in_call());
   if (!other_stop) return await_stop(kDelivery);
   DROVER_CHECK(handle(*other_stop));
-  return true;
+  return is_held();
 }
 
 Result<bool> HollowThread::signal_waits() const {
@@ -145,9 +163,10 @@ Status HollowThread::look() {
   if (state_ == State::kGone) return {};
   DROVER_TRY(const std::optional<Stop> stop, thread_.poll());
   if (!stop) return {};
-  DROVER_CHECK(handle(*stop));
-  const bool asked_for = std::exchange(stopping_, false);
-  if (!asked_for || stop->kind != Stop::Kind::kInterrupt) return {};
+  DROVER_CHECK(handle(*stop, stopping_ ? Asked::kYes : Asked::kNo));
+  if (!stopping_ || !is_held()) return {};
+  stopping_ = false;
+  if (stop->kind != Stop::Kind::kInterrupt) return {};
   DROVER_TRY(bool settled, take_waiting_signal());
   // An earlier interrupt, which came when it had stopped already, may have come instead.
   if (settled && signals_.empty() && state_ == State::kStopped) {
@@ -156,25 +175,50 @@ Status HollowThread::look() {
   return settled ? Status{} : begin_to_stop();
 }
 
-Status HollowThread::await_stop() {
-  if (state_ != State::kParked && state_ != State::kCalling) return {};
-  DROVER_TRY(const Stop stop, thread_.wait());
-  return handle(stop);
-}
-
 Result<bool> HollowThread::await_stop(std::chrono::milliseconds patience) {
-  if (state_ != State::kParked && state_ != State::kCalling) return true;
+  if (is_held()) return true;
   DROVER_TRY(const std::optional<Stop> stop, thread_.wait_within(patience));
   if (stop) DROVER_CHECK(handle(*stop));
-  return stop.has_value();
+  return is_held();
 }
 
-Status HollowThread::handle(const Stop& stop) {
+Status HollowThread::handle(const Stop& stop, Asked asked) {
+  listens_ = false;
   if (stop.gone()) {
     state_ = State::kGone;
     wait_status_ = stop.wait_status;
     return {};
   }
+  const bool was_in_group_stop = in_group_stop_;
+  if (stop.by_event()) in_group_stop_ = stop.kind == Stop::Kind::kGroupStop;
+  const bool runs = state_ == State::kParked || state_ == State::kCalling;
+  if (runs && asked == Asked::kNo && stop.by_event()) return go_on_from_event(was_in_group_stop);
+  // Straight away: the kernel remembers only until the next stop that no SIGCONT has come since.
+  if (stop.kind == Stop::Kind::kSignal && stops_by_default(tid(), stop.signal)) {
+    if (asked == Asked::kYes) DROVER_CHECK(thread_.interrupt());
+    stop_signal_ = stop.signal;
+    return thread_.resume(stop.signal);
+  }
+  return take_up(stop);
+}
+
+// Whatever the event was about, in its call the thread is where it was, and the kernel goes on with
+// that by itself. But some calls give EINTR for it, as they do after a stop: not so if there was
+// none, as when a SIGCONT comes to a process that is not stopped.
+Status HollowThread::go_on_from_event(bool was_in_group_stop) {
+  if (in_group_stop_) {
+    listens_ = true;
+    return thread_.listen();
+  }
+  if (was_in_group_stop && state_ == State::kParked) {
+    state_ = State::kStopped;
+    return {};
+  }
+  disturbed_ = disturbed_ || !was_in_group_stop;
+  return thread_.resume();
+}
+
+Status HollowThread::take_up(const Stop& stop) {
   DROVER_TRY(const Registers r, thread_.registers());
   const bool calling = state_ == State::kCalling;
   state_ = State::kStopped;
@@ -234,7 +278,9 @@ Result<std::int64_t> HollowThread::make_another(const Scratch& scratch, std::uin
   clone_args wanted{};
   wanted.flags = flags;
   DROVER_TRY(const NewThread made, make_thread(thread_, *memory_, scratch_, wanted));
-  if (made.result >= 0) threads.emplace_back(made.thread, *memory_, scratch, base_);
+  if (made.result >= 0) {
+    threads.emplace_back(made.thread, *memory_, scratch, base_, made.in_group_stop);
+  }
   return made.result;
 }
 
@@ -266,7 +312,9 @@ Status HollowThread::await_end() {
                      " does not end: it is in a wait that nothing interrupts");
     }
     if (stop->gone()) return handle(*stop);
-    DROVER_CHECK(thread_.resume());
+    // A SIGSTOP is the process's, though this thread takes no part any more.
+    const bool stops = stop->kind == Stop::Kind::kSignal && stop->signal == SIGSTOP;
+    DROVER_CHECK(thread_.resume(stops ? SIGSTOP : 0));
   }
 }
 

@@ -122,6 +122,11 @@ void HomeCpuTimers::told(const CpuUsedMessage& message) {
   for (WatchedThread& thread : said_->threads) thread.at = CpuWatchMessage::kNever;
 }
 
+void HomeCpuTimers::forget_away() {
+  process_ = {};
+  threads_.clear();
+}
+
 void HomeCpuTimers::notice_limit() {
   if (const auto limit = cpu_limit_of(pid_)) limit_ = *limit;
 }

@@ -57,6 +57,8 @@ class HomeCpuTimers {
 
   /// What the body has used.
   void told(const CpuUsedMessage& message);
+  /// All of that is to count no more.
+  void forget_away();
   /// P's limit may be another one by now.
   void notice_limit();
   /// Another guest serves the body: it knows nothing yet of what to wait for.

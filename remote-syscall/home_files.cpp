@@ -26,10 +26,6 @@ bool is_local(long type) {
          type == F2FS_SUPER_MAGIC || type == TMPFS_MAGIC || type == OVERLAYFS_SUPER_MAGIC;
 }
 
-bool is_of_a_file(int number) {
-  return number == SYS_read || number == SYS_pread64 || number == SYS_lseek || number == SYS_fstat;
-}
-
 /// Whether nothing is behind a position: a read was not cut short by what was not in memory.
 bool ends_at(int fd, off_t position) {
   struct stat st {};
@@ -52,8 +48,13 @@ HomeFiles::HomeFiles(pid_t pid)
   if (!shares_user_namespace(pid)) pidfd_.reset();  // P executes all
 }
 
+bool HomeFiles::is_of_a_file(const CallRequest& request) {
+  const int number = request.number;
+  return number == SYS_read || number == SYS_pread64 || number == SYS_lseek || number == SYS_fstat;
+}
+
 std::optional<std::int64_t> HomeFiles::execute(const CallRequest& request, Bytes& out) {
-  if (!is_of_a_file(request.number)) return std::nullopt;
+  if (!is_of_a_file(request)) return std::nullopt;
   File* file = this->file(static_cast<int>(request.arguments[0]));
   if (!file) return std::nullopt;
   switch (request.number) {

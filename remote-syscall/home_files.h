@@ -22,6 +22,10 @@ class HomeFiles {
   /// Nothing: P is to execute it, and nothing has happened. Writes are P's: a file system that is
   /// frozen or behind with its disk would hold the deputy, and its heartbeats, for as long.
   std::optional<std::int64_t> execute(const CallRequest& request, Bytes& out);
+  /// Whether it is one of those four.
+  static bool is_of_a_file(const CallRequest& request);
+  /// Whether a descriptor of P's is a regular file's, of a local file system.
+  bool is_regular(int fd) { return file(fd) != nullptr; }
 
   /// To be called before P executes a call: duplicates of what it closes or replaces are closed,
   /// because they would keep locks and the ban on executing a file that is being written.

@@ -11,7 +11,7 @@ namespace drover {
 HomeServer::HomeServer(std::list<HollowThread>& threads, const ForeignMemory& memory,
                        SecureChannel& channel,
                        const std::array<KernelSigaction, kSignalCount>& actions,
-                       CallCounters& counters)
+                       CallCounters& counters, bool stopped)
     : process_{.threads = &threads,
                .memory = &memory,
                .channel = &channel,
@@ -20,7 +20,8 @@ HomeServer::HomeServer(std::list<HollowThread>& threads, const ForeignMemory& me
                .timers = HomeCpuTimers(memory.pid()),
                .actions = actions,
                .counters = &counters,
-               .event = {}} {
+               .event = {}},
+      told_of_stop_(stopped) {
   for (HollowThread& thread : threads) threads_.emplace_back(thread, process_);
 }
 
@@ -32,7 +33,7 @@ Result<HomeThread*> HomeServer::thread(pid_t tid) {
 }
 
 Status HomeServer::on_frame(const Frame& frame) {
-  DROVER_CHECK(serve(frame));
+  DROVER_CHECK(waits_for_end_of_stop(frame) ? keep(frame) : serve(frame));
   return notice_end();
 }
 
@@ -100,6 +101,7 @@ Status HomeServer::on_exit(const ExitMessage& message) {
 
 // What it was to have of the process's signals, another one has.
 Status HomeServer::end_thread(HomeThread& thread) {
+  process_.effects.happened("the end of a thread");
   DROVER_CHECK(thread.exit());
   for (const siginfo_t& info : thread.untold()) {
     if (!is_for_thread(info, process_.memory->pid())) leader().untold().push_back(info);
@@ -136,6 +138,8 @@ Status HomeServer::on_fatal(const FatalMessage& message) {
 
 Status HomeServer::look() {
   for (HomeThread& thread : threads_) DROVER_CHECK(thread.look());
+  DROVER_CHECK(notice_end());
+  DROVER_CHECK(follow_stop());
   DROVER_CHECK(tend_timers());
   return notice_end();
 }
@@ -161,7 +165,8 @@ Status HomeServer::notice_end() {
 }
 
 Status HomeServer::rest() {
-  for (HomeThread& thread : threads_) DROVER_CHECK(thread.rest());
+  const bool in_group_stop = stop_begun();
+  for (HomeThread& thread : threads_) DROVER_CHECK(thread.rest(in_group_stop));
   return {};
 }
 
@@ -180,6 +185,7 @@ void HomeServer::await_call(pid_t tid) {
 }
 
 Status HomeServer::take_back(pid_t tid, const siginfo_t& info) {
+  process_.effects.happened("signal " + std::to_string(info.si_signo));
   if (!is_for_thread(info, process_.memory->pid())) return leader().take_back(info);
   const auto told = thread(tid);
   return told ? (*told)->take_back(info) : Status{};  // what is sent to a thread ends with it
@@ -202,8 +208,15 @@ Status HomeServer::give_back_timers(const std::optional<CpuUsedMessage>& last) {
   return process_.timers.give_back(*process_.threads, *process_.memory);
 }
 
+Status HomeServer::give_back_timers_as_they_were() {
+  process_.timers.forget_away();
+  return give_back_timers({});
+}
+
+// In a stop nothing is used, and what was due before it comes after it.
 Status HomeServer::tend_timers() {
   if (!timers_are_ours_ || process_.recalling || process_.event || process_.ending) return {};
+  if (stop_begun()) return {};
   return process_.timers.tend(threads_, *process_.channel);
 }
 
@@ -217,14 +230,35 @@ Status HomeServer::begin_recall() {
     thread.is_to_stop_late();
     break;
   }
+  if (stopped) DROVER_CHECK(serve_kept());
   DROVER_CHECK(look());
+  for (HomeThread& thread : threads_) DROVER_CHECK(thread.end_unblocking());
   return stopped;
 }
 
-Status HomeServer::attach(SecureChannel& channel) {
+Status HomeServer::break_off() {
+  process_.recalling = true;
+  process_.files.forget_all();
+  for (HomeThread& thread : threads_) DROVER_CHECK(thread.break_off());
+  return {};
+}
+
+std::vector<HollowThread*> HomeServer::resting() {
+  std::vector<HollowThread*> found;
+  for (HomeThread& thread : threads_) {
+    const auto state = thread.hollow().state();
+    const bool rests =
+        state == HollowThread::State::kParked || state == HollowThread::State::kStopped;
+    if (rests) found.push_back(&thread.hollow());
+  }
+  return found;
+}
+
+Status HomeServer::attach(SecureChannel& channel, bool stopped) {
   process_.channel = &channel;
   process_.limits.begin_anew();
   process_.timers.begin_anew();
+  told_of_stop_ = stopped;
   for (HomeThread& thread : threads_) thread.begin_anew();
   if (channel.protocol() < 2) return give_back_timers({});
   return timers_are_ours_ ? Status{} : adopt_timers();

@@ -1,6 +1,7 @@
 // The home side of a process that is away: all threads of P, and what its body's threads say.
 #pragma once
 
+#include <deque>
 #include <list>
 #include <vector>
 
@@ -11,9 +12,10 @@ namespace drover {
 class HomeServer {
  public:
   /// The threads are hollow, the leading one first; the process's action for every signal is as in
-  /// `actions`. All outlive this.
+  /// `actions`. All outlive this. `stopped`: the body has been told that the process is.
   HomeServer(std::list<HollowThread>& threads, const ForeignMemory& memory, SecureChannel& channel,
-             const std::array<KernelSigaction, kSignalCount>& actions, CallCounters& counters);
+             const std::array<KernelSigaction, kSignalCount>& actions, CallCounters& counters,
+             bool stopped = false);
 
   /// Takes one frame of the running body's.
   Status on_frame(const Frame& frame);
@@ -29,6 +31,8 @@ class HomeServer {
   /// Gives them back; `last` is what the body has used in all, if that is known. If P does not come
   /// home after all, `end_recall` takes them over again.
   Status give_back_timers(const std::optional<CpuUsedMessage>& last);
+  /// The same, as if nothing had ever been used away.
+  Status give_back_timers_as_they_were();
 
   /// Tells the guest what others have changed of P. To be called now and then.
   Status tell_of_changes();
@@ -40,8 +44,22 @@ class HomeServer {
   Status begin_recall();
   /// Serves again: the body goes on, where it was or on another node.
   Status end_recall();
-  /// Serves another body from now on, whose threads are stopped. The old one is no longer answered.
-  Status attach(SecureChannel& channel);
+  /// The body is lost: stops all threads of P, without a word to anybody. On failure it may be
+  /// tried again.
+  Status break_off();
+  /// What the process has done that others can tell.
+  Effects& effects() { return process_.effects; }
+  /// Threads of P that are in no call.
+  std::vector<HollowThread*> resting();
+
+  /// Serves another body from now on, whose threads are stopped, and which has been told of a
+  /// stop or not. The old one is no longer answered.
+  Status attach(SecureChannel& channel, bool stopped = false);
+
+  /// A signal stops the process, or at least some of its threads so far.
+  bool stop_begun() const;
+  /// The process is stopped, and its body stands still.
+  bool stopped() const { return told_of_stop_; }
 
   /// How P has ended, if that has been told already: it is told once.
   std::optional<int> wait_status() const;
@@ -61,10 +79,19 @@ class HomeServer {
   Status take_back(pid_t tid, const siginfo_t& info);
   Status tend_timers();
   Status notice_end();
+  Status follow_stop();
+  Status tell_of_stop();
+  Status tell_of_end_of_stop();
+  bool waits_for_end_of_stop(const Frame& frame) const;
+  Status keep(const Frame& frame);
+  Status serve_kept();
 
   HomeProcess process_;
   bool timers_are_ours_ = false;
   std::list<HomeThread> threads_;  // of each of the process that has not ended
+  bool told_of_stop_ = false;
+  std::deque<Frame> kept_;  // of a body that had not heard of the stop yet
+  std::size_t kept_bytes_ = 0;
 };
 
 }  // namespace drover

@@ -10,9 +10,7 @@
 #include <cstdlib>
 #include <string_view>
 
-#include "common/process/limits.h"
 #include "common/process/memory_map.h"
-#include "common/process/queued_signal.h"
 #include "common/process/short_transfer.h"
 
 namespace drover {
@@ -22,15 +20,8 @@ using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
 constexpr milliseconds kDeafPatience{1};
-constexpr milliseconds kDelivery{20};
 // A call that goes on comes at once, unless a signal is handled before it.
 constexpr milliseconds kContinuedCallPatience{1000};
-constexpr milliseconds kMostStarved{500};
-constexpr milliseconds kHandlersApart{20};
-/// No more of the signals that a change of the mask unblocks are waited for.
-constexpr int kMostTakenAtOnce = 1000;
-constexpr std::uint64_t kSigDfl = 0;
-constexpr std::uint64_t kSigIgn = 1;
 
 /// Reads P's scratch for the marshalling.
 class ScratchReader final : public MemoryReader {
@@ -44,12 +35,6 @@ class ScratchReader final : public MemoryReader {
   const ForeignMemory& memory_;
 };
 
-/// Whether the process has a limit of cores above 0; not if it has just ended.
-bool leaves_cores(pid_t pid) {
-  const auto limit = soft_limit_of(pid, "Max core file size");
-  return limit && *limit != "0";
-}
-
 bool opens_a_file(int number) {
   return number == SYS_open || number == SYS_openat || number == SYS_openat2 || number == SYS_creat;
 }
@@ -57,34 +42,6 @@ bool opens_a_file(int number) {
 }  // namespace
 
 bool is_made_again_after_eintr(int number) { return number != SYS_close; }
-
-DefaultAction default_action(int signal) {
-  switch (signal) {
-    case SIGCHLD:
-    case SIGURG:
-    case SIGWINCH:
-    case SIGCONT:
-      return DefaultAction::kIgnore;
-    case SIGSTOP:
-    case SIGTSTP:
-    case SIGTTIN:
-    case SIGTTOU:
-      return DefaultAction::kStop;
-    case SIGQUIT:
-    case SIGILL:
-    case SIGTRAP:
-    case SIGABRT:
-    case SIGBUS:
-    case SIGFPE:
-    case SIGSEGV:
-    case SIGXCPU:
-    case SIGXFSZ:
-    case SIGSYS:
-      return DefaultAction::kCore;
-    default:
-      return DefaultAction::kTerminate;
-  }
-}
 
 Status HomeThread::on_call(WireReader& reader) {
   const bool about_to_go_on = goes_on_;
@@ -118,7 +75,16 @@ Status HomeThread::on_call(WireReader& reader) {
   if (process_->event) return reply(CallEnd::kHeld, kErestartnointr);
   if (signals_seen != signals_told_) return reply(CallEnd::kInterrupted, kErestartnointr);
 
+  DROVER_CHECK(begins(goes_on));
   return makes_thread ? make_thread() : start(goes_on);
+}
+
+/// To be called before anybody executes the call.
+Status HomeThread::begins(bool goes_on) {
+  const auto on_regular = [this] {
+    return process_->files.is_regular(static_cast<int>(call_.request.arguments[0]));
+  };
+  return process_->effects.call_begins(*thread_, call_.request, goes_on, on_regular);
 }
 
 // Of what the program asks for, P's has what matters at home; the rest the body's thread has.
@@ -167,6 +133,8 @@ Result<bool> HomeThread::executed_by_us() {
   const std::uint32_t told = signals_told_;
   DROVER_CHECK(look());
   if (over() || told != signals_told_ || process_->event) return false;
+  if (!HomeFiles::is_of_a_file(call_.request)) return false;
+  DROVER_CHECK(begins(false));
   const auto result = process_->files.execute(call_.request, out_);
   if (!result) return false;
   CallReply reply;
@@ -187,6 +155,8 @@ Result<bool> HomeThread::executed_by_us() {
 Status HomeThread::look() {
   if (over()) return {};
   DROVER_CHECK(thread_->look());
+  call_.disturbed = thread_->take_disturbance() || call_.disturbed;
+  if (const int signal = thread_->take_stop()) process_->effects.stops(signal);
   // First: a call that the stop cut short is begun again, and finds the signals.
   if (thread_->state() != HollowThread::State::kCalling) DROVER_CHECK(queue_given_back());
   while (!over()) {
@@ -212,8 +182,9 @@ void HomeThread::frame_came() {
   rest_at_ = Clock::now() + kDeafPatience;
 }
 
-Status HomeThread::rest() {
+Status HomeThread::rest(bool in_group_stop) {
   if (over() || thread_->state() != HollowThread::State::kStopped) return {};
+  if (in_group_stop) return thread_->park();
   if (Clock::now() < rest_at_) return {};
   goes_on_ = false;
   return thread_->park();
@@ -328,185 +299,6 @@ void HomeThread::call_is_over() {
   if (std::exchange(call_.holds_position, false)) --process_->holding_positions;
 }
 
-Status HomeThread::tell_signal(const siginfo_t& info) {
-  SignalMessage message;
-  message.tid = tid();
-  message.info = info;
-  signal_told_ = true;
-  handled_ |= signal_bit(info.si_signo);
-  ++signals_told_;
-  return process_->channel->send(static_cast<std::uint16_t>(FrameType::kSignal),
-                                 encode_record(message));
-}
-
-Status HomeThread::handle_signal(const TakenSignal& signal) {
-  const int number = signal.info.si_signo;
-  if (is_pending_once(signal.info)) taken_ |= signal_bit(number);
-  const KernelSigaction& action = process_->actions[static_cast<std::size_t>(number - 1)];
-  const DefaultAction by_default = default_action(number);
-  const bool is_default = action.handler == kSigDfl || number == SIGSTOP;
-  const bool ignored =
-      action.handler == kSigIgn || (is_default && by_default == DefaultAction::kIgnore);
-
-  // The body waits for the end of a call: the signal that came with it belongs to that end.
-  const bool ends_call = call_.active && (signal.interrupted || thread_->has_result());
-  if (process_->recalling && (is_default || ignored || !(ends_call || telling_pending_))) {
-    if (!ignored) untold_.push_back(signal.info);
-    if (signal.interrupted) DROVER_CHECK(settle_call(*signal.interrupted));
-    return thread_->cancel();
-  }
-  if (ignored) {
-    if (!signal.interrupted) {
-      call_.disturbed = true;
-      return {};
-    }
-    return signal.cancelled ? settle_call(*signal.interrupted) : thread_->go_on();
-  }
-  if (!is_default) {
-    DROVER_CHECK(tell_signal(signal.info));
-    if (!signal.interrupted) return {};
-    DROVER_CHECK(thread_->cancel());
-    return reply(CallEnd::kInterrupted, *signal.interrupted, *signal.interrupted);
-  }
-  const bool dumps = by_default == DefaultAction::kCore && leaves_cores(process_->memory->pid());
-  if (by_default == DefaultAction::kStop || dumps) {
-    HomeEvent event;
-    event.words = "signal " + std::to_string(number);
-    // A stop by the terminal comes again when the call is made again, at home.
-    if (!(signal.interrupted && (number == SIGTTIN || number == SIGTTOU))) {
-      event.raise = signal.info;
-    }
-    process_->event = event;
-    if (signal.interrupted) {
-      DROVER_CHECK(thread_->cancel());
-      return disturbed(*signal.interrupted);
-    }
-    return {};
-  }
-  process_->files.forget_all();
-  process_->ending = true;
-  return thread_->begin_to_die(number);
-}
-
-Status HomeThread::take_back(const siginfo_t& info) {
-  frame_came();
-  if (process_->recalling) {
-    untold_.push_back(info);
-    return {};
-  }
-  given_back_.push_back(info);
-  call_.disturbed = true;
-  DROVER_CHECK(thread_->begin_to_stop());
-  return look();
-}
-
-// Only when it is in no call, or one that is stopped: one that waits for a disk, say, is not waited
-// for. In a recall they go with the image.
-Status HomeThread::queue_given_back() {
-  if (given_back_.empty()) return {};
-  const std::vector<siginfo_t> infos = std::exchange(given_back_, {});
-  if (process_->recalling) {
-    untold_.insert(untold_.end(), infos.begin(), infos.end());
-    return {};
-  }
-  DROVER_CHECK(thread_->stop());
-  if (thread_->state() != HollowThread::State::kStopped) return {};
-  for (const siginfo_t& info : infos) DROVER_CHECK(queue(info));
-  return {};
-}
-
-// A process may send any signal with any siginfo to itself, a thread to itself: rt_sigqueueinfo(2).
-Status HomeThread::queue(const siginfo_t& info) {
-  DROVER_TRY(Injection injection, Injection::trapping(thread_->thread(), thread_->scratch()));
-  const ForeignAddress at = thread_->scratch().data();
-  DROVER_TRY(const auto borrowed, process_->memory->read_record<siginfo_t>(at));
-  DROVER_CHECK(queue_signal(injection, *process_->memory, tid(),
-                            is_for_thread(info, process_->memory->pid()), info, at));
-  DROVER_CHECK(process_->memory->write_record(at, borrowed));
-  return injection.end();
-}
-
-// A guest that has taken a body over says all of it anew: that is no reason to be disturbed.
-bool HomeThread::is_known(const ActionMessage& message) const {
-  return process_->actions[static_cast<std::size_t>(message.signal - 1)] == message.action;
-}
-
-bool HomeThread::is_known(const MaskMessage& message) const {
-  if (message.wants_answer != 0 || thread_->state() != HollowThread::State::kStopped) return false;
-  const auto mask = thread_->thread().signal_mask();
-  return mask && *mask == message.mask;
-}
-
-Status HomeThread::on_action(const ActionMessage& message) {
-  if (is_known(message)) return {};
-  frame_came();
-  process_->actions[static_cast<std::size_t>(message.signal - 1)] = message.action;
-  DROVER_CHECK(thread_->stop());
-  DROVER_CHECK(look());
-  if (thread_->state() != HollowThread::State::kStopped) return {};
-  DROVER_TRY(Injection injection, Injection::trapping(thread_->thread(), thread_->scratch()));
-  const ForeignAddress at = thread_->scratch().data();
-  DROVER_CHECK(process_->memory->write_record(at, message.action));
-  DROVER_CHECK(injection.call("rt_sigaction", SYS_rt_sigaction,
-                              {static_cast<std::uint64_t>(message.signal), at.value(), 0, 8}));
-  return injection.end();
-}
-
-Status HomeThread::on_mask(const MaskMessage& message) {
-  if (goes_on_ && is_known(message)) return {};
-  frame_came();
-  handled_ &= message.mask;
-  DROVER_CHECK(thread_->stop());
-  DROVER_CHECK(look());
-  if (thread_->state() != HollowThread::State::kStopped) return {};
-  DROVER_CHECK(thread_->thread().set_signal_mask(message.mask));
-  if (message.wants_answer == 0) return {};
-  DROVER_CHECK(tell_pending(message.mask));
-  if (over()) return {};
-  notice_starvation();
-  return process_->channel->send(type(FrameType::kMaskSet), encode_record(MaskSet{tid()}));
-}
-
-// Each handler that returns is followed by the next one, without an instruction in between: the
-// signals come faster than they travel. At home they may not.
-void HomeThread::notice_starvation() {
-  const auto now = Clock::now();
-  const bool at_once = now - std::exchange(unblocked_at_, now) < kHandlersApart;
-  if (taken_ == 0 || !at_once) {
-    starves_since_.reset();
-  } else if (!starves_since_) {
-    starves_since_ = now;
-  } else if (now - *starves_since_ > kMostStarved && !process_->event) {
-    starves_since_.reset();
-    process_->event.emplace().words = "signals that come faster than they travel";
-  }
-}
-
-Status HomeThread::tell_pending(SignalMask mask) {
-  telling_pending_ = true;
-  Status told = take_pending(mask);
-  telling_pending_ = false;
-  return told;
-}
-
-// Lets P run for as long as it takes each signal that is pending and not blocked any more. What can
-// have been pending once is taken once: a timer, or another process, may send it again faster than
-// we take it. It comes after the call, as it might have at home.
-Status HomeThread::take_pending(SignalMask mask) {
-  taken_ = 0;
-  for (int i = 0; i < kMostTakenAtOnce && !process_->event && !over(); ++i) {
-    DROVER_TRY(const SignalMask pending, pending_signals(tid()));
-    if ((pending & ~mask & ~taken_) == 0) break;
-    DROVER_CHECK(thread_->thread().set_signal_mask(mask | taken_));
-    DROVER_CHECK(thread_->park());
-    DROVER_TRY(const bool taken, thread_->await_stop(kDelivery));
-    if (!taken) DROVER_CHECK(thread_->stop());  // it has vanished, as a stop does by a SIGCONT
-    DROVER_CHECK(look());
-  }
-  if (thread_->state() != HollowThread::State::kStopped || over()) return {};
-  return thread_->thread().set_signal_mask(mask);
-}
-
 Status HomeThread::exit_process(int status) {
   process_->files.forget_all();
   DROVER_CHECK(thread_->stop());
@@ -517,7 +309,7 @@ Status HomeThread::exit_process(int status) {
   request.arguments = {static_cast<std::uint64_t>(status)};
   DROVER_CHECK(thread_->thread().set_signal_mask(kAllSignals));
   ++process_->counters->calls[SYS_exit_group].served;
-  return thread_->start(request);
+  return thread_->start_to_end(request);
 }
 
 Status HomeThread::exit() {
@@ -528,7 +320,7 @@ Status HomeThread::exit() {
   request.number = SYS_exit;
   DROVER_CHECK(thread_->thread().set_signal_mask(kAllSignals));
   ++process_->counters->calls[SYS_exit].served;
-  DROVER_CHECK(thread_->start(request));
+  DROVER_CHECK(thread_->start_to_end(request));
   return thread_->await_end();
 }
 
@@ -542,12 +334,14 @@ Result<bool> HomeThread::stop_for_us() {
   if (process_->recalling || process_->event || !idle()) return false;
   DROVER_CHECK(thread_->stop());
   DROVER_CHECK(look());
-  return idle() && !process_->event && thread_->state() == HollowThread::State::kStopped;
+  return idle() && !process_->event && thread_->state() == HollowThread::State::kStopped &&
+         !thread_->in_group_stop();
 }
 
 Result<std::optional<std::int64_t>> HomeThread::make_own_call(CallRequest& request) {
   DROVER_TRY(const bool stopped, stop_for_us());
   if (!stopped) return std::optional<std::int64_t>();
+  process_->effects.happened("a timer by CPU time that expired");
   DROVER_TRY(const auto result, thread_->call(request));
   DROVER_CHECK(look());
   return result;
@@ -559,6 +353,15 @@ Status HomeThread::disturb() {
   }
   call_.disturbed = true;
   return thread_->begin_to_stop();
+}
+
+Status HomeThread::break_off() {
+  begin_anew();
+  DROVER_CHECK(thread_->stop());
+  untold_.insert(untold_.end(), given_back_.begin(), given_back_.end());
+  given_back_.clear();
+  while (const auto signal = thread_->take_signal()) untold_.push_back(signal->info);
+  return {};
 }
 
 void HomeThread::begin_anew() {

@@ -10,6 +10,7 @@
 
 #include "common/secure_channel.h"
 #include "remote-syscall/body_messages.h"
+#include "remote-syscall/effects.h"
 #include "remote-syscall/hollow_thread.h"
 #include "remote-syscall/home_cpu_timers.h"
 #include "remote-syscall/home_files.h"
@@ -37,8 +38,6 @@ struct HomeEvent {
   std::string words;
   int call = -1;
   int wait_status = 0;
-  /// A signal that is to be sent to the process once it is home.
-  std::optional<siginfo_t> raise;
 };
 
 /// What the threads have in common.
@@ -53,10 +52,12 @@ struct HomeProcess {
   CallCounters* counters;
   bool recalling = false;
   bool ending = false;             ///< it is about to be waited for
+  int last_job_signal = 0;         ///< a stop or SIGCONT, of those that were taken
   int changing_descriptors = 0;    ///< so many threads are in calls that do
   int holding_positions = 0;       ///< of files: the same
   HollowThread* made = nullptr;    ///< a new one, not yet taken up
   std::optional<HomeEvent> event;  ///< not yet taken
+  Effects effects{};
 };
 
 class HomeThread {
@@ -82,8 +83,13 @@ class HomeThread {
   /// Takes up what has happened to it.
   Status look();
   /// Lets it wait for signals if it is stopped and has been for long enough: until then another
-  /// call may follow.
-  Status rest();
+  /// call may follow. In a stop of the process at once: it is to take part.
+  Status rest(bool in_group_stop);
+  /// The process's stop is over: what waited for that is told, before the body runs again.
+  Status take_up_after_stop();
+  /// The body's thread waits for the answer to a change of its mask: it gets that now.
+  Status end_unblocking();
+  bool unblocks() const { return unblocks_; }
   /// How long it may stay stopped; nothing if it is not.
   std::optional<std::chrono::nanoseconds> deaf_patience() const;
   /// The body's thread is in a call that was disturbed, and goes on with it.
@@ -98,13 +104,17 @@ class HomeThread {
   bool handles(int signal) const { return (handled_ & signal_bit(signal)) != 0; }
   /// Stops it, when idle. False: it is not at our disposal after all.
   Result<bool> stop_for_us();
-  /// Has it make a call of ours, when idle (HollowThread::call). Nothing: it was not made.
+  /// Has it make a call of ours, because a timer expires, when idle (HollowThread::call). Nothing:
+  /// it was not made.
   Result<std::optional<std::int64_t>> make_own_call(CallRequest& request);
   /// Tells it to stop in the call that it is in, which goes on afterwards; does not wait for it.
   Status disturb();
 
   /// The channel leads to another body now.
   void begin_anew();
+  /// The body is lost: stops, and forgets the call that it is in. Signals that this takes from it
+  /// are `untold`.
+  Status break_off();
   /// Signals taken from P that the body has not been told of.
   std::vector<siginfo_t>& untold() { return untold_; }
   const std::vector<siginfo_t>& untold() const { return untold_; }
@@ -124,6 +134,8 @@ class HomeThread {
 
   void frame_came();
   bool over() const { return process_->ending || thread_->state() == HollowThread::State::kGone; }
+  Status tell_unblocked();
+  Result<bool> is_superseded(const siginfo_t& info) const;
   bool is_leader() const { return thread_->tid() == process_->memory->pid(); }
   bool is_known(const ActionMessage& message) const;
   bool is_known(const MaskMessage& message) const;
@@ -138,6 +150,7 @@ class HomeThread {
   Status reply(CallEnd end, std::int64_t result, std::optional<std::int64_t> came_to = {});
   Status send_reply(CallEnd end, CallReply& reply);
   void call_is_over();
+  Status begins(bool goes_on);
   Status start(bool goes_on);
   Status make_thread();
   std::optional<Scratch> free_scratch() const;
@@ -148,7 +161,8 @@ class HomeThread {
   HollowThread* thread_;
   HomeProcess* process_;
   PendingCall call_;
-  bool telling_pending_ = false;    // those that a change of the mask unblocks
+  bool unblocks_ = false;           // by a change of the mask that is to be answered
+  bool telling_pending_ = false;    // those that it unblocks
   SignalMask taken_ = 0;            // of these: those that are not pending a second time
   std::uint32_t signals_told_ = 0;  // over this channel
   std::optional<std::chrono::steady_clock::time_point> starves_since_;

@@ -12,6 +12,7 @@
 #include <sys/time.h>
 
 #include <algorithm>
+#include <array>
 #include <csignal>
 #include <ctime>
 #include <initializer_list>
@@ -173,9 +174,36 @@ constexpr Row row(int number, std::string_view name, CallClass call_class,
 
 #include "remote-syscall/syscall_choices.def"
 
-constexpr Row kRows[] = {
-#include "remote-syscall/syscall_table.def"
+/// What syscall_effects.def says of one row.
+struct WithoutEffect {
+  std::string_view name;
+  Effect effect = Effect::kNone;
+  Condition condition = {};
+
+  constexpr WithoutEffect on_regular_files() const { return {name, Effect::kNoneOnRegular, {}}; }
+  constexpr WithoutEffect only_if(Condition c) const { return {name, Effect::kNoneIfHolds, c}; }
+  constexpr WithoutEffect unless(Condition c) const { return {name, Effect::kNoneUnlessHolds, c}; }
 };
+constexpr WithoutEffect without_effect(std::string_view name) { return {name}; }
+
+constexpr WithoutEffect kWithoutEffect[] = {
+#include "remote-syscall/syscall_effects.def"
+};
+
+constexpr auto kRows = [] {
+  auto rows = std::to_array<Row>({
+#include "remote-syscall/syscall_table.def"
+  });
+  for (const WithoutEffect& declared : kWithoutEffect) {
+    const auto named = [&](const Row& row) { return row.syscall.name == declared.name; };
+    const auto found = std::find_if(rows.begin(), rows.end(), named);
+    if (found == rows.end() || !found->syscall.marshallable) throw "no such call is forwarded";
+    if (found->syscall.effect != Effect::kSome) throw "declared twice";
+    found->syscall.effect = declared.effect;
+    found->syscall.effect_condition = declared.condition;
+  }
+  return rows;
+}();
 
 constexpr bool sorted(std::span<const Choice> choices) {
   return std::is_sorted(choices.begin(), choices.end(),
@@ -261,6 +289,19 @@ CallClass classify_call(int number, const CallArguments& arguments, std::int32_t
     if (std::ranges::all_of(exception.all(), holds)) return exception.call_class;
   }
   return row.call_class;
+}
+
+Effect effect_of_call(int number, const CallArguments& arguments) {
+  const Syscall& row = syscall_row(number);
+  const auto holds = [&] { return row.effect_condition.holds(arguments, 0); };
+  switch (row.effect) {
+    case Effect::kNoneIfHolds:
+      return holds() ? Effect::kNone : Effect::kSome;
+    case Effect::kNoneUnlessHolds:
+      return holds() ? Effect::kSome : Effect::kNone;
+    default:
+      return row.effect;
+  }
 }
 
 std::string_view class_name(CallClass call_class) {

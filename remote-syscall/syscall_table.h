@@ -130,6 +130,15 @@ struct Exception {
   constexpr std::span<const Condition> all() const { return {conditions.data(), count}; }
 };
 
+/// Whether it makes a difference, besides to its caller's memory, that a call has been made.
+enum class Effect : std::uint8_t {
+  kSome,            ///< it does, or may
+  kNone,            ///< nobody can tell
+  kNoneOnRegular,   ///< nobody can tell, if its first argument is the descriptor of a regular file
+  kNoneIfHolds,     ///< nobody can tell, if `effect_condition` holds
+  kNoneUnlessHolds  ///< nobody can tell, unless that holds
+};
+
 /// A row of the table. `arguments` says nothing for classes that never marshal.
 struct Syscall {
   std::string_view name;
@@ -138,6 +147,9 @@ struct Syscall {
   std::array<Argument, 6> arguments = {};
   /// The first that holds decides.
   std::span<const Exception> exceptions = {};
+  /// Declared in syscall_effects.def; of what is not forwarded it says nothing.
+  Effect effect = Effect::kSome;
+  Condition effect_condition = {};
 
   bool known() const { return !name.empty(); }
   /// Whether the row says how all arguments travel (else the call can only come home or stay).
@@ -155,6 +167,9 @@ int syscall_number(std::string_view name);
 
 /// The class of a call with these arguments, issued by the process `pid`.
 CallClass classify_call(int number, const CallArguments& arguments, std::int32_t pid);
+
+/// kSome, kNone or kNoneOnRegular, for a call with these arguments.
+Effect effect_of_call(int number, const CallArguments& arguments);
 
 /// Words for messages and counters: "local", "forwarded" ...
 std::string_view class_name(CallClass);

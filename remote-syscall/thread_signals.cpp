@@ -202,7 +202,7 @@ Status ThreadSupervisor::deliver_under_wait_mask(const siginfo_t& info, std::int
   frozen_ = false;
   DROVER_TRY(Stop delivery, thread.wait_for_stop());
   // A SIGCONT stops it twice: it is said to have come before it is delivered.
-  while (delivery.kind == Stop::Kind::kInterrupt) {
+  while (delivery.by_event()) {
     DROVER_CHECK(thread.resume());
     DROVER_TRY(delivery, thread.wait_for_stop());
   }

@@ -46,7 +46,7 @@ Status ThreadSupervisor::run() {
   in_call_with(in_call ? static_cast<std::int64_t>(r.rax) : 0);
   // Before it runs: what they interrupt is the call that it was stopped in.
   DROVER_CHECK(queue_arrived());
-  frozen_ = false;
+  frozen_ = stands_still_ = false;
   return thread_->thread.resume();
 }
 
@@ -217,6 +217,7 @@ Status ThreadSupervisor::on_reply(ByteView payload) {
     with_ours.assign(reply.data.begin(), reply.data.end());
     add_body_cpu(call_.request, reply, *body_, thread_->home_tid, with_ours);
     reply.data = with_ours;
+    body_->cpu_was_told = true;
   }
   std::int64_t result = reply.result;
   if (result == kErestartnointr) result = if_signalled_;
@@ -275,9 +276,11 @@ Status ThreadSupervisor::go_on(std::int64_t result) {
   return ended_ ? Status{} : run();
 }
 
+// A frozen one can still be killed.
 Status ThreadSupervisor::look() {
-  if (frozen_ || ended_) return {};
+  if (ended_) return {};
   DROVER_TRY(const std::optional<Stop> stop, thread_->thread.poll());
+  if (stop) told_to_stop_ = false;  // for a move that has been given up
   return stop ? on_stop(*stop) : Status{};
 }
 
@@ -304,17 +307,43 @@ Status ThreadSupervisor::go_no_further() {
   return thread_->thread.interrupt();
 }
 
+Status ThreadSupervisor::begin_to_stop() {
+  if (frozen_ || ended_ || leaving_ || told_to_stop_) return {};
+  told_to_stop_ = true;
+  return thread_->thread.interrupt();
+}
+
 Status ThreadSupervisor::freeze() {
   while (leaving_ && !ended_) {
     DROVER_TRY(const Stop stop, thread_->thread.wait_for_stop());
     DROVER_CHECK(on_stop(stop));
   }
-  if (frozen_ || ended_) return {};
-  if (!std::exchange(told_to_stop_, false)) DROVER_CHECK(thread_->thread.interrupt());
-  DROVER_CHECK(wait_frozen());
+  if ((frozen_ && !stands_still_) || ended_) return {};
+  if (!std::exchange(stands_still_, false)) {
+    if (!std::exchange(told_to_stop_, false)) DROVER_CHECK(thread_->thread.interrupt());
+    DROVER_CHECK(wait_frozen());
+  }
   if (ended_) return {};
+  DROVER_CHECK(leave_futex());
   DROVER_CHECK(leave_restart_block());
   return forget_vanished();
+}
+
+Status ThreadSupervisor::stand_still() {
+  if (frozen_ || ended_ || leaving_ || exiting_ || awaits_home()) return {};
+  if (!std::exchange(told_to_stop_, false)) DROVER_CHECK(thread_->thread.interrupt());
+  DROVER_CHECK(wait_frozen());
+  stands_still_ = !ended_;
+  return {};
+}
+
+// What is left of the wait is known to this kernel alone: it is begun anew.
+Status ThreadSupervisor::leave_futex() {
+  DROVER_TRY(Registers r, thread_->thread.registers());
+  const auto result = static_cast<std::int64_t>(r.rax);
+  if (result != kErestartRestartblock || r.orig_rax != SYS_futex) return {};
+  r.rax = static_cast<std::uint64_t>(kErestartnohand);
+  return thread_->thread.set_registers(r);
 }
 
 // A signal is to end the call that it is in, but did not come to it yet: the call gives EINTR, and
@@ -343,7 +372,7 @@ Status ThreadSupervisor::wait_frozen() {
   for (;;) {
     DROVER_TRY(const Stop stop, thread_->thread.wait_for_stop());
     if (stop.gone()) return gone(stop);
-    if (stop.kind == Stop::Kind::kInterrupt) {
+    if (stop.by_event()) {
       DROVER_TRY(const bool faults, fault_waits(thread_->tid));
       if (!faults) break;
       // An interrupt is always told first; only then does it come to the fault.
@@ -375,11 +404,6 @@ void ThreadSupervisor::in_call_with(std::int64_t result) {
 Status ThreadSupervisor::restart_unseen_call() {
   DROVER_TRY(Registers r, thread_->thread.registers());
   const auto number = static_cast<std::int64_t>(r.orig_rax);
-  if (static_cast<std::int64_t>(r.rax) == kErestartRestartblock && number == SYS_futex && frozen_) {
-    // What is left of the wait is known to this kernel alone: it is begun anew.
-    r.rax = static_cast<std::uint64_t>(kErestartnohand);
-    return thread_->thread.set_registers(r);
-  }
   if (static_cast<std::int64_t>(r.rax) != kErestartsys || number < 0) return {};
   const CallArguments arguments{r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9};
   if (classify_call(static_cast<int>(number), arguments, body_->home_pid) == CallClass::kLocal) {

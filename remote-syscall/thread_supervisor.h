@@ -30,8 +30,12 @@ class ThreadSupervisor {
   Status run();
   /// It is about to be frozen: if it waits for home's leave to go on, it gets no further than that.
   Status go_no_further();
+  /// Tells it to stop; to be followed by `freeze`. It may not be waiting for home.
+  Status begin_to_stop();
   /// Stops it where its state can be taken. It may not be waiting for home.
   Status freeze();
+  /// Stops it where it is, to go on there: unless it runs no further anyway.
+  Status stand_still();
   /// An answer from home is due, which comes even if home has told us to leave.
   bool awaits_home() const { return (call_.active || awaits_mask_) && !frozen_ && !ended_; }
 
@@ -74,6 +78,7 @@ class ThreadSupervisor {
 
   Status end(const seccomp_notif& notification);
   Status leave_restart_block();
+  Status leave_futex();
   Result<bool> signal_waits_in_body();
   Status forget_vanished();
   bool body_can_follow(int number) const;
@@ -116,6 +121,7 @@ class ThreadSupervisor {
   CpuWatch* cpu_;
   Call call_;
   bool frozen_ = true;
+  bool stands_still_ = false;  // frozen, but where nobody else could take over from it
   bool ended_ = false;
   bool exiting_ = false;
   bool leaving_ = false;  // the thread alone is ending, and home knows

@@ -9,6 +9,7 @@
 #include <array>
 #include <cstdio>
 #include <cstdlib>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -17,6 +18,8 @@
 #include "common/durable_file.h"
 #include "common/identity.h"
 #include "common/membership.h"
+#include "common/protocol.h"
+#include "migrate/local_client.h"
 
 namespace drover {
 namespace {
@@ -34,7 +37,7 @@ constexpr char kUsage[] =
 Options declare_options() {
   Options options("mosctl", kUsage, "Says which nodes belong to the cluster.");
   options.use("node-name").use("zone").use("bind-address").use("data-port").use("control-port");
-  options.use("state-dir").use("members").use("admin-key");
+  options.use("state-dir").use("run-dir").use("members").use("admin-key");
   options.add({"admin-dir", 0, OptionKind::kText, "DIR", "/var/lib/drover/admin",
                "where the administrator's private key is"});
   options.add({"address", 0, OptionKind::kText, "HOST[,HOST...]", "",
@@ -191,9 +194,26 @@ Status print_key(const Options& options) {
   return {};
 }
 
-void print_json(const Membership& list) {
+using Protocols = std::map<std::string, ProtocolRange>;
+
+/// What nodes have said to this one's migrated; nothing if there is none.
+Protocols ask_protocols(const Options& options) {
+  Protocols protocols;
+  auto client = LocalClient::connect(options.text("run-dir"));
+  if (!client) return protocols;
+  local::Request request;
+  request.mutable_status();
+  const auto reply = client->ask_one(request);
+  if (!reply) return protocols;
+  for (const local::NodeProtocol& one : reply->status().protocols())
+    protocols[one.node()] = {one.oldest(), one.newest()};
+  return protocols;
+}
+
+void print_json(const Membership& list, const Protocols& protocols) {
   Json nodes = Json::array();
   for (const Member& member : list.members()) {
+    const auto spoken = protocols.find(member.name);
     Json addresses = Json::array();
     for (const NodeAddress& address : member.addresses)
       addresses.push_back({{"host", address.host},
@@ -203,6 +223,9 @@ void print_json(const Membership& list) {
                      {"zone", member.zone},
                      {"addresses", std::move(addresses)},
                      {"state", member.revoked ? "revoked" : "member"},
+                     {"protocol", spoken == protocols.end()
+                                      ? Json(nullptr)
+                                      : Json{spoken->second.oldest, spoken->second.newest}},
                      {"fingerprint", fingerprint(member.keys)}});
   }
   const Json all = {
@@ -220,29 +243,39 @@ std::string written(const std::vector<NodeAddress>& addresses) {
   return text;
 }
 
-void print_table(const Membership& list) {
-  using Row = std::array<std::string, 5>;
-  std::vector<Row> rows = {{"NAME", "ZONE", "ADDRESS", "STATE", "FINGERPRINT"}};
+std::string written(const std::string& node, const Protocols& protocols) {
+  const auto spoken = protocols.find(node);
+  if (spoken == protocols.end()) return "?";
+  const auto [oldest, newest] = spoken->second;
+  return oldest == newest ? std::to_string(newest)
+                          : std::to_string(oldest) + "-" + std::to_string(newest);
+}
+
+void print_table(const Membership& list, const Protocols& protocols) {
+  using Row = std::array<std::string, 6>;
+  std::vector<Row> rows = {{"NAME", "ZONE", "ADDRESS", "STATE", "PROTOCOL", "FINGERPRINT"}};
   for (const Member& member : list.members())
     rows.push_back({member.name, member.zone, written(member.addresses),
-                    member.revoked ? "revoked" : "member", fingerprint(member.keys)});
-  std::array<std::size_t, 4> width{};
+                    member.revoked ? "revoked" : "member", written(member.name, protocols),
+                    fingerprint(member.keys)});
+  std::array<std::size_t, std::tuple_size_v<Row> - 1> width{};
   for (const Row& row : rows)
     for (std::size_t i = 0; i < width.size(); ++i) width[i] = std::max(width[i], row[i].size());
   for (const Row& row : rows) {
     for (std::size_t i = 0; i < width.size(); ++i)
       std::printf("%-*s  ", static_cast<int>(width[i]), row[i].c_str());
-    std::printf("%s\n", row[4].c_str());
+    std::printf("%s\n", row.back().c_str());
   }
 }
 
 Status print_nodes(const Options& options) {
   DROVER_TRY(const Ed25519PublicKey admin, load_admin_public_key(options.text("admin-key")));
   DROVER_TRY(const Membership list, Membership::load(options.text("members"), admin));
+  const Protocols protocols = ask_protocols(options);
   if (options.yes("json"))
-    print_json(list);
+    print_json(list, protocols);
   else
-    print_table(list);
+    print_table(list, protocols);
   return {};
 }
 

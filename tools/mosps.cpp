@@ -84,6 +84,9 @@ Json to_json(const local::Job& job) {
           {"never_automatic", job.never_automatic()},
           {"last_refusal", job.last_refusal()},
           {"wait_status", job.wait_status()},
+          {"keep_memory", job.keep_memory()},
+          {"kept", job.kept()},
+          {"kept_why_not", job.kept_why_not()},
           {"calls", calls}};
 }
 
@@ -172,6 +175,12 @@ Status show_why(LocalClient& client, const Options& options) {
   if (job.reasons().empty()) std::printf("%d: can move\n", pid);
   for (const std::string& reason : job.reasons())
     std::printf("%d: cannot move: %s\n", pid, reason.c_str());
+  if (job.kept())
+    std::printf("%d: if %s is lost it goes on at home from where it left\n", pid,
+                job.where().c_str());
+  if (!job.kept_why_not().empty())
+    std::printf("%d: if %s is lost it ends: %s\n", pid, job.where().c_str(),
+                printable(job.kept_why_not()).c_str());
   if (!job.last_refusal().empty())
     std::printf("%d: last refusal: %s\n", pid, printable(job.last_refusal()).c_str());
   return {};

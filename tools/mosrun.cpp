@@ -34,6 +34,7 @@ Result<LocalClient> register_self(const Options& options) {
   job.set_never_automatic(options.yes("local"));
   job.set_memory_bytes(options.number("memory") << 20);
   job.set_on_loss(options.text("on-loss"));
+  job.set_keep_memory(options.yes("keep-memory"));
   DROVER_CHECK(client.ask_one(request));
   return client;
 }
@@ -47,6 +48,8 @@ int run(int argc, char** argv) {
       .add({"memory", 'm', OptionKind::kNumber, "MB", "", "needs this much memory", 1, 1U << 30})
       .add({"on-loss", 0, OptionKind::kText, "hold|kill", "hold",
             "what to do when nothing is heard of its node"})
+      .add({"keep-memory", 0, OptionKind::kSwitch, "", "",
+            "keep its memory here while it is away, to go on from if its node is lost"})
       .use("run-dir")
       .operands(1, SIZE_MAX, true);
   options.parse_or_exit(argc, argv);

@@ -75,7 +75,7 @@ Injection::Injection(Injection&& o) noexcept
       saved_(o.saved_),
       mask_(o.mask_),
       born_(o.born_),
-      stop_held_(o.stop_held_),
+      met_stop_(o.met_stop_),
       active_(std::exchange(o.active_, false)) {}
 
 Injection::~Injection() {
@@ -147,9 +147,10 @@ Result<std::int64_t> Injection::run_once(const Registers& start) {
 
 Result<Registers> Injection::run_to_trap(const Registers& start, ForeignAddress trap) {
   DROVER_CHECK(thread_->set_registers(start));
-  for (;;) {
-    DROVER_CHECK(thread_->resume());
+  for (int signal = 0;;) {
+    DROVER_CHECK(thread_->resume(signal));
     DROVER_TRY(const Stop stop, wait());
+    signal = to_deliver(stop);
     DROVER_TRY(const Registers r, thread_->registers());
     if (stop.kind == Stop::Kind::kEvent && stop.event == PTRACE_EVENT_CLONE) {
       DROVER_TRY(const unsigned long born, thread_->event_message());
@@ -157,23 +158,26 @@ Result<Registers> Injection::run_to_trap(const Registers& start, ForeignAddress 
     }
     if (stop.kind != Stop::Kind::kSignal) continue;
     if (stop.signal == SIGTRAP && r.rip == trap.value()) return r;
-    if (stop.signal == SIGSTOP) stop_held_ = true;
     // All others are blocked: such a one is a fault of the call itself.
-    if (stop.signal != SIGSTOP && stop.signal != SIGTRAP) return broken_into_by(stop.signal);
+    if (signal == 0 && stop.signal != SIGTRAP) return broken_into_by(stop.signal);
   }
 }
 
 Status Injection::to_next_syscall_stop() {
-  for (;;) {
-    DROVER_CHECK(thread_->resume_to_syscall());
+  for (int signal = 0;;) {
+    DROVER_CHECK(thread_->resume_to_syscall(signal));
     DROVER_TRY(const Stop stop, wait());
+    signal = to_deliver(stop);
     if (stop.kind == Stop::Kind::kSyscall) return {};
-    if (stop.kind == Stop::Kind::kSignal && stop.signal == SIGSTOP) {
-      stop_held_ = true;
-    } else if (stop.kind == Stop::Kind::kSignal) {
-      return broken_into_by(stop.signal);
-    }
+    if (stop.kind == Stop::Kind::kSignal && signal == 0) return broken_into_by(stop.signal);
   }
+}
+
+// Only the kernel can stop a process so that a SIGCONT, which may come at any time, finds it
+// stopped or about to be. That the thread then stands still as well is up to us.
+int Injection::to_deliver(const Stop& stop) {
+  met_stop_ = met_stop_ || stop.kind == Stop::Kind::kGroupStop;
+  return stop.kind == Stop::Kind::kSignal && stop.signal == SIGSTOP ? SIGSTOP : 0;
 }
 
 // What cannot be waited for any longer is not given back either.
@@ -187,11 +191,11 @@ Result<Stop> Injection::wait() {
 // kernel look at orig_rax and restart an interrupted call by itself.
 Status Injection::settle() {
   DROVER_CHECK(thread_->interrupt());
-  for (;;) {
-    DROVER_CHECK(thread_->resume());
+  for (int signal = 0;;) {
+    DROVER_CHECK(thread_->resume(signal));
     DROVER_TRY(const Stop stop, wait());
-    if (stop.kind == Stop::Kind::kInterrupt || stop.kind == Stop::Kind::kGroupStop) return {};
-    if (stop.kind == Stop::Kind::kSignal && stop.signal == SIGSTOP) stop_held_ = true;
+    signal = to_deliver(stop);
+    if (stop.by_event()) return {};
   }
 }
 
@@ -202,7 +206,7 @@ Status Injection::end() {
   DROVER_CHECK(thread_->set_signal_mask(mask_));
   DROVER_CHECK(thread_->set_registers(saved_));
   if (way_back_) DROVER_CHECK(way_back_->remove());
-  return std::exchange(stop_held_, false) ? stop_again(thread_->tid()) : Status{};
+  return std::exchange(met_stop_, false) ? thread_->interrupt() : Status{};
 }
 
 }  // namespace drover

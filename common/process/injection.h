@@ -22,8 +22,9 @@ struct InjectedCall {
 
 /// Borrows a stopped thread: while this object lives, `call` makes the thread execute system
 /// calls; when it ends, registers, extended state and signal mask are again what they were
-/// and the thread is stopped as before. Signals stay pending meanwhile; a SIGSTOP, which cannot
-/// be blocked, is sent again at the end.
+/// and the thread is stopped as before. Signals stay pending meanwhile; but a SIGSTOP, which cannot
+/// be blocked, stops the process, as whoever looks at it sees: we alone let the thread go on. If
+/// there is such a stop, the thread tells of it as soon as it is let go after the end.
 class Injection {
  public:
   /// By the vDSO, two stops a call: if we die, the thread goes back by itself to where it was, and
@@ -61,6 +62,7 @@ class Injection {
   Result<Registers> run_to_trap(const Registers& start, ForeignAddress trap);
   Result<Stop> wait();
   Status to_next_syscall_stop();
+  int to_deliver(const Stop& stop);
   Status settle();
 
   const TracedThread* thread_;
@@ -70,7 +72,7 @@ class Injection {
   Registers saved_{};
   SignalMask mask_ = 0;
   std::optional<pid_t> born_;
-  bool stop_held_ = false;
+  bool met_stop_ = false;
   bool active_ = false;
 };
 

@@ -8,12 +8,12 @@ namespace {
 
 constexpr unsigned long kOptions = PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD;
 
-Result<TracedThread> held(pid_t tid) {
-  const TracedThread thread = TracedThread::born_traced(tid);
-  DROVER_TRY(const Stop stop, thread.wait_for_stop());
-  if (stop.kind != Stop::Kind::kInterrupt) return refusal("a new thread went astray");
-  DROVER_CHECK(thread.set_options(kOptions));
-  return thread;
+Status hold(pid_t tid, NewThread& made) {
+  made.thread = TracedThread::born_traced(tid);
+  DROVER_TRY(const Stop stop, made.thread.wait_for_stop());
+  if (!stop.by_event()) return refusal("a new thread went astray");
+  made.in_group_stop = stop.kind == Stop::Kind::kGroupStop;
+  return made.thread.set_options(kOptions);
 }
 
 }  // namespace
@@ -36,7 +36,7 @@ Result<NewThread> make_thread(const TracedThread& maker, const ForeignMemory& me
   if (made.result >= 0) {
     // In another pid namespace its id is another one for us than for the process.
     if (!injection.born()) return refusal("a new thread is not ours");
-    DROVER_TRY(made.thread, held(*injection.born()));
+    DROVER_CHECK(hold(*injection.born(), made));
     DROVER_CHECK(made.thread.set_signal_mask(mask));
   }
   DROVER_CHECK(injection.end());

@@ -17,6 +17,8 @@ struct NewThread {
   std::int64_t result = 0;
   /// If that is an id. It has not run yet; it is in the midst of its maker's injected call.
   TracedThread thread;
+  /// It was born into a stop of the process.
+  bool in_group_stop = false;
 };
 
 /// Makes the process of a stopped thread one thread more, which is traced by us as its maker is; it

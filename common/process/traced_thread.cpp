@@ -264,7 +264,9 @@ Status TracedThread::resume(int signal) const {
   return request(PTRACE_CONT, "resume", 0, static_cast<std::uintptr_t>(signal));
 }
 
-Status TracedThread::resume_to_syscall() const { return request(PTRACE_SYSCALL, "resume", 0, 0); }
+Status TracedThread::resume_to_syscall(int signal) const {
+  return request(PTRACE_SYSCALL, "resume", 0, static_cast<std::uintptr_t>(signal));
+}
 
 Result<std::optional<Stop>> TracedThread::enter_call() const {
   DROVER_TRY(const SignalMask mask, signal_mask());
@@ -286,7 +288,9 @@ Result<std::optional<Stop>> TracedThread::go_on_in_call() const {
   return std::optional<Stop>();
 }
 
-Status TracedThread::step() const { return request(PTRACE_SINGLESTEP, "step", 0, 0); }
+Status TracedThread::step(int signal) const {
+  return request(PTRACE_SINGLESTEP, "step", 0, static_cast<std::uintptr_t>(signal));
+}
 
 Status TracedThread::listen() const { return request(PTRACE_LISTEN, "listen to", 0, 0); }
 
@@ -325,13 +329,11 @@ Result<bool> fault_waits(pid_t tid) {
   return (pending & kFaults & ~mask) != 0;
 }
 
-Status stop_again(pid_t tid) {
-  DROVER_TRY(const SignalMask pending, pending_signals(tid));
-  if ((pending & signal_bit(SIGCONT)) != 0) return {};
-  if (syscall(SYS_tkill, tid, SIGSTOP) != 0) {
-    return errno_error("send the process the stop that came meanwhile");
-  }
-  return {};
+bool stops_by_default(pid_t pid, int signal) {
+  if (signal == SIGSTOP) return true;
+  if (signal != SIGTSTP && signal != SIGTTIN && signal != SIGTTOU) return false;
+  const auto own_action = signals_in_status(pid, {"\nSigIgn:", "\nSigCgt:"});
+  return own_action && (*own_action & signal_bit(signal)) == 0;
 }
 
 }  // namespace drover

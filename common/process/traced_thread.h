@@ -55,6 +55,8 @@ struct Stop {
   int wait_status = 0;
 
   bool gone() const { return kind == Kind::kExited || kind == Kind::kKilled; }
+  /// Not by anything of the program's: it goes on with whatever it was doing.
+  bool by_event() const { return kind == Kind::kInterrupt || kind == Kind::kGroupStop; }
   static Stop from_wait_status(int status);
 };
 
@@ -117,9 +119,9 @@ class TracedThread {
 
   /// Lets it run, delivering `signal` if not 0.
   Status resume(int signal = 0) const;
-  /// Lets it run to the next syscall stop.
-  Status resume_to_syscall() const;
-  Status step() const;
+  /// Lets it run to the next syscall stop, delivering `signal` if not 0.
+  Status resume_to_syscall(int signal = 0) const;
+  Status step(int signal = 0) const;
   /// Lets it run to the beginning of the call that it is about to make, past signals that wait:
   /// they find it in the call, and end that only if it does not end by itself. A value: another
   /// stop came instead.
@@ -157,8 +159,8 @@ Result<SignalMask> caught_signals(pid_t pid);
 /// with the next one even if it is blocked: a thread is not to be borrowed before that.
 Result<bool> fault_waits(pid_t tid);
 
-/// Sends a thread the SIGSTOP again that was kept from it: no mask holds that signal back. Not if
-/// a SIGCONT waits: that came later, and would be taken back.
-Status stop_again(pid_t tid);
+/// Whether a signal would stop the process, by what the kernel knows of its actions. Not if that
+/// cannot be known: it has ended.
+bool stops_by_default(pid_t pid, int signal);
 
 }  // namespace drover

@@ -75,18 +75,18 @@ class Subject:
     """A program on n1, started with mosrun or without. Its output is in the file self.output
     of n1, or in a pipe when `talks`, along with its stdin."""
 
-    def __init__(self, lab, program, *args, mosrun=True, talks=False):
+    def __init__(self, lab, program, *args, mosrun=True, talks=False, options=()):
         self.lab = lab
-        name = f"{program}.{time.monotonic_ns()}"
+        name = f"{program.rsplit('/', 1)[-1]}.{time.monotonic_ns()}"
         self.output = f"{WORK}/{name}.out"
-        launcher = "mosrun " if mosrun else ""
+        launcher = " ".join(["mosrun", *options, ""]) if mosrun else ""
         redirect = "" if talks else f"</dev/null >{self.output} 2>&1 "
         script = f"echo $$ >{WORK}/{name}.pid; exec {launcher}\"$@\" {redirect}"
         # Without mosrun in a session of its own: CRIU dumps no process of a foreign session.
         session = [] if mosrun else ["setsid", "-w"]
         self.process = lab.popen(
-            "n1", lab.placed("n1", [*session, "sh", "-c", script, "sh", f"{PROGRAMS}/{program}",
-                                    *args]),
+            "n1", lab.placed("n1", [*session, "sh", "-c", script, "sh",
+                                    program if "/" in program else f"{PROGRAMS}/{program}", *args]),
             stdin=subprocess.PIPE if talks else subprocess.DEVNULL,
             stdout=subprocess.PIPE if talks else subprocess.DEVNULL,
             stderr=None if mosrun else subprocess.DEVNULL)  # setsid tells of our kill

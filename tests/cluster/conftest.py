@@ -1,8 +1,12 @@
 """Fixtures of the cluster tests."""
 
+import os
+
 import pytest
 
 from lab import Lab, lab_names, PREFIX, run_moslab
+
+collect_ignore = [] if "DROVER_RELEASED_BIN" in os.environ else ["test_released.py"]
 
 
 def _factory(labs):
@@ -57,7 +61,7 @@ def pytest_runtest_makereport(item, call):
 
 def pytest_sessionfinish(session):
     for name in lab_names():
-        if name.startswith(PREFIX):
+        if name.startswith(f"{PREFIX}-"):
             run_moslab("down", "--name", name)
 
 

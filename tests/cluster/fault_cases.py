@@ -161,8 +161,9 @@ class Observation:
 class FaultLab:
     """A lab whose daemons are given faults."""
 
-    def __init__(self):
-        self.lab = Lab(3)
+    def __init__(self, nodes=3, lease=8):
+        self.lab = Lab(nodes)
+        self.conf = BASE.replace("= 8", f"= {lease}")
         self.faults = dict.fromkeys(self.lab.nodes)  # nothing is configured yet
         self.inits = {node: status["init"] for node, status in self.lab.status().items()}
 
@@ -173,19 +174,7 @@ class FaultLab:
         return self.root(node) / "var/log/drover/migrated.log"
 
     def processes(self, node, names):
-        """Host pids and names of what runs in a node's pid namespace, nested ones included."""
-        found = []
-        mark = f"moslab-{self.lab.name}/{node}/"
-        for directory in Path("/proc").glob("[0-9]*"):
-            try:
-                name = (directory / "comm").read_text(errors="replace").strip()
-                if name not in names or mark not in (directory / "cgroup").read_text():
-                    continue
-                if (directory / "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z":
-                    found.append((int(directory.name), name))
-            except OSError:
-                pass  # it ended while we looked
-        return found
+        return self.lab.processes(node, names)
 
     def answers(self, node):
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
@@ -207,7 +196,7 @@ class FaultLab:
             if wanted != self.faults[node] or not self.answers(node):
                 self.stop_daemon(node)
                 (self.root(node) / "etc/drover/drover.conf").write_text(
-                    BASE.format(node) + (f"fault = {wanted}\n" if wanted else ""))
+                    self.conf.format(node) + (f"fault = {wanted}\n" if wanted else ""))
                 self.lab.exec(node, ["sh", "-c",
                                      "migrated </dev/null >>/var/log/drover/migrated.log 2>&1 &"],
                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

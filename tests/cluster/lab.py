@@ -4,7 +4,8 @@
         lab.exec("n1", ["mosrun", "sleep", "1"])
         lab.cut("n1", "n2")
 
-Labs of one test run have names of their own, so that runs side by side do not meet.
+Labs of one test run have names of their own, and those of each of its workers (pytest-xdist) too, so
+that runs side by side do not meet.
 """
 
 import itertools
@@ -17,7 +18,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(os.environ.get("DROVER_BIN", ROOT / "build" / "bin"))
 MOSLAB = BIN / "moslab"
-PREFIX = os.environ.get("MOSLAB_TEST_PREFIX", f"test{os.getpid()}")
+PREFIX = "-".join([os.environ.get("MOSLAB_TEST_PREFIX", f"test{os.getpid()}"),
+                   *filter(None, [os.environ.get("PYTEST_XDIST_WORKER")])])
 
 _numbers = itertools.count(1)
 
@@ -60,7 +62,7 @@ class Lab:
     """
 
     def __init__(self, nodes, *, mask=(), cpus=None, rate=None, rtt=None, conf=(), daemons=True,
-                 bin=None, name=None, trees=True):
+                 bin=None, bin_of=None, name=None, trees=True):
         self.name = name or new_name()
         self.nodes = [f"n{i}" for i in range(1, nodes + 1)]
         self._popens = []
@@ -70,6 +72,8 @@ class Lab:
                 args += [option, value]
         for directory in [*mask, *(_own_trees() if trees else [])]:
             args += ["--mask", directory]
+        for node, directory in (bin_of or {}).items():
+            args += ["--bin-of", f"{node}={directory}"]
         for line in conf:
             args += ["--conf", line]
         if not daemons:
@@ -112,6 +116,21 @@ class Lab:
         process = subprocess.Popen(self.command(node, argv, user), **kw)
         self._popens.append(process)
         return process
+
+    def processes(self, node, names):
+        """Host pids and names of what runs in a node's pid namespace, nested ones included."""
+        found = []
+        mark = f"moslab-{self.name}/{node}/"
+        for directory in Path("/proc").glob("[0-9]*"):
+            try:
+                name = (directory / "comm").read_text(errors="replace").strip()
+                if name not in names or mark not in (directory / "cgroup").read_text():
+                    continue
+                if (directory / "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z":
+                    found.append((int(directory.name), name))
+            except OSError:
+                pass  # it ended while we looked
+        return found
 
     def write(self, node, path, text, mode="644"):
         """Makes a file on a node."""

@@ -32,6 +32,22 @@ class Sequence:
         self.chain = next_chain(self.chain)
 
 
+class Progress:
+    """The same for programs/hammer: lines come in order and tell of ever more that was done."""
+
+    def __init__(self):
+        self.count = 0
+        self.done = 0
+
+    def take(self, line):
+        assert not line.startswith("wrong"), line
+        number, done = map(int, line.split())
+        assert number == self.count, f"line {self.count}: {line!r}"
+        assert done >= self.done, f"it was {self.done} and is {done}"
+        self.count += 1
+        self.done = done
+
+
 class NumberedJob:
     """The job, its standard output read and checked by a thread."""
 

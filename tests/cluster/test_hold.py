@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from fault_cases import BASE, FaultLab, deafen, names_node
+from fault_cases import FaultLab, deafen, names_node
 from lab import wait_until
 from numbered_job import NumberedJob
 
@@ -21,10 +21,9 @@ def default_lab(module_lab):
 
 
 @pytest.fixture
-def short_lab(monkeypatch):
+def short_lab():
     """Its leases end while a test can wait for it."""
-    monkeypatch.setattr("fault_cases.BASE", BASE.replace("= 8", f"= {LEASE}"))
-    made = FaultLab()
+    made = FaultLab(lease=LEASE)
     made.prepare({})
     yield made
     made.lab.down()
@@ -167,13 +166,15 @@ def test_what_takes_a_held_process_home_does_so_when_its_node_is_heard_again(sho
     job.progress(10)
     lab.cut("n1", "n2")
     wait_for_state(lab, job.pid, "held", NOTICED + SLACK)
-    lab.exec("n1", ["kill", "-TSTP", job.pid])
+    # It dies of this at home, for its memory is to be in its core.
+    lab.exec("n1", ["prlimit", f"--pid={job.pid}", "--core=unlimited"])
+    lab.exec("n1", ["kill", "-QUIT", job.pid])
     time.sleep(1)
+    assert job.alive()
     lab.heal()
-    wait_for_state(lab, job.pid, "home", 20)
-    lab.exec("n1", ["kill", "-CONT", job.pid])
-    job.progress(10, timeout=20)
-    job.finish()
+    assert job.process.wait(timeout=20) == 128 + signal.SIGQUIT
+    job.join()
+    assert "moved from n2 to n1, frozen" in lab.daemon_logs()
     assert job.error == ""
 
 

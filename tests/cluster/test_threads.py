@@ -7,26 +7,10 @@ import itertools
 import os
 
 from lab import wait_until
-from numbered_job import NumberedJob
+from numbered_job import NumberedJob, Progress
 
 MOVES = int(os.environ.get("DROVER_STRESS_MOVES", "40"))
 TOUR = ["n2", "home", "n2", "n3", "home"]
-
-
-class Progress:
-    """Lines that come in order and tell of ever more that was done."""
-
-    def __init__(self):
-        self.count = 0
-        self.done = 0
-
-    def take(self, line):
-        assert not line.startswith("wrong"), line
-        number, done = map(int, line.split())
-        assert number == self.count, f"line {self.count}: {line!r}"
-        assert done >= self.done, f"it was {self.done} and is {done}"
-        self.count += 1
-        self.done = done
 
 
 def test_threads_that_work_on_each_other_are_moved(lab):

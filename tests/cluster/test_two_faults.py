@@ -13,7 +13,7 @@ from lab import wait_until
 from numbered_job import NumberedJob
 
 LEASE = 8.0  # seconds: kLease of migrate/guest.h
-MARGIN = 1.0  # what home waits longer: kMargin of migrate/body_end.cpp
+MARGIN = 1.0  # what home waits longer: kMargin of migrate/lease.h
 
 
 @pytest.fixture

@@ -37,6 +37,9 @@
 #ifndef EXITS
 #define EXITS 0
 #endif
+#ifndef KEEP
+#define KEEP 0 /* P's memory is kept: it may go on from where it left if its body is lost */
+#endif
 
 /* In ticks: in this order stand kLease / 2, kRunPatience, kLease and kLease + kMargin. */
 #ifndef LEASE
@@ -68,7 +71,7 @@ mtype:home = { pRuns, pStopped, pHollow, pEnded }
 /* The deputy, by what it is at. */
 mtype:deputy = {
   dNone, dConnected, dFrozen, dAgree, dCommit, dEndBody, dServe, dTakeImage, dRebuild, dAwaitAnswer,
-  dHopOpen, dAwaitHop, dCommitHop, dHopEndBody, dOver, dLost, dDead
+  dHopOpen, dAwaitHop, dCommitHop, dHopEndBody, dBodyLost, dOver, dLost, dDead
 }
 /* A guest, by what it is at. */
 mtype:guest = {
@@ -95,7 +98,9 @@ byte moves = MOVES;
 byte faults = FAULTS;
 byte disturbances = DISTURBANCES;
 byte needs = NEEDS;
-byte home_clock = OFF;   /* since kCommit was sent */
+byte home_clock = OFF;   /* since kCommit was sent, or since home has broken off */
+bool whole;              /* P has all that it had, and nothing that it has done since had an effect */
+bool left_noted;         /* what it had declared when it left */
 
 /* What the program has done: calls that have returned; effects of calls, as home sees them. */
 byte p_calls;
@@ -145,6 +150,9 @@ inline one_copy() {
 /* Invariant 2: exactly once. */
 inline take_effect(k) {
   effects[k]++;
+#ifndef GOES_BACK_PAST_AN_EFFECT
+  whole = false; /* Effects::happened */
+#endif
   assert(effects[k] == 1)
 }
 /* Not a property: what must be possible, or the model shows nothing. */
@@ -162,6 +170,8 @@ inline take_effect(k) {
 #define LOSS 7
 #define LEASE_ENDED 8
 #define MOVED_FROM_LOST_SOURCE 9
+#define WENT_BACK 10
+#define WENT_BACK_AT_ONCE 11
 
 /* ---------------------------------------------------------------------------- connections */
 
@@ -262,11 +272,76 @@ inline over() {
   in_call = false;
   d = dOver
 }
-/* Deputy::lost: the body is, so P ends, and its user is told. Invariant 4: that takes a fault
- * of the one guest, of its node or of its link; the target of a hop may do what it will. */
-inline lost() {
+#ifdef NOT_RESET
+bool sends_on[2]; /* what had not left home when it broke off does so later */
+#define HEARD_JUST_NOW(i) sends_on[i]
+#else
+#define HEARD_JUST_NOW(i) true
+#endif
+#define HOLDS_BODY(i) (g[i] == gServe || g[i] == gFreeze || g[i] == gSendHome || \
+                       g[i] == gSendHop || g[i] == gSentHop)
+/* KeptProcess::put_back: P is what it was when it left, and goes on, untraced. */
+inline put_back() {
+  p = pRuns;
+  p_noted = left_noted;
+  one_copy();
+  exitkill = false;
+  whole = false;
+  home_clock = OFF;
+  cur = NONE;
+  d = dNone
+}
+/* Deputy::goes_back: home has said its last word, and what has not left home never does. The
+ * body's lease counts from there, if it has not begun to end before. */
+inline break_off() {
+  if
+  :: in_call -> in_call = false
+  :: in_call ->
+     take_effect(call_made);
+     in_call = false
+  :: !in_call
+  fi;
+  recalling = false;
+  answer_due = false;
+  source_gone = false;
+  image = 0;
+  if
+#ifdef NOT_RESET
+  :: cut_down[cur] -> sends_on[cur] = true
+#else
+  :: cut_down[cur] -> flush_down(cur)
+#endif
+  :: else
+  fi;
+  close_home_end(cur);
+  if
+  :: clock[cur] == OFF && HOLDS_BODY(cur) ->
+     clock[cur] = 0;
+     late[cur] = 0
+  :: else
+  fi;
+  home_clock = 0;
+#ifdef NO_WAIT_FOR_LEASE
+  put_back()
+#else
+  d = dBodyLost
+#endif
+}
+/* Deputy::lost: the body is. P goes on from where it left, or it ends, and its user is told.
+ * Invariant 4: that takes a fault of the one guest, of its node or of its link; the target of a hop
+ * may do what it will. `ended`: the guest has said that nothing of the body is left. */
+inline lost(ended) {
   if
   :: p == pEnded -> over()
+  :: p != pEnded && whole ->
+     assert(blamed[cur]);
+     break_off();
+     if
+     :: ended ->
+        reach(WENT_BACK_AT_ONCE);
+        put_back()
+     :: else
+     fi
   :: else ->
      assert(blamed[cur]);
      reach(LOSS);
@@ -310,6 +385,12 @@ inline on_call(number, what) {
   last_call = number;
   call_made = what;
   in_call = true;
+#if !defined(EFFECT_COUNTS_AT_ITS_END) && !defined(GOES_BACK_PAST_AN_EFFECT)
+  if
+  :: !recalling -> whole = false /* Effects::call_begins */
+  :: else
+  fi;
+#endif
   if
 #ifndef LEAVES_IN_CALL
   :: recalling -> reply(kHeld)
@@ -362,7 +443,7 @@ inline fail_hop() {
   target = NONE;
   home_clock = OFF;
 #ifdef FAILED_HOP_IS_LOSS
-  lost()
+  lost(false)
 #else
   d = dAwaitAnswer
 #endif
@@ -459,6 +540,8 @@ end:
           :: else
           fi;
           reach(OUTBOUND);
+          whole = KEEP;
+          left_noted = p_noted;
           home_clock = OFF;
           tell_guest(cur, kHeartbeat, 0, kDone);
           d = dServe /* step deputy.outbound.memory-dropped */
@@ -508,7 +591,7 @@ end:
        to_home[cur]?m, n, k;
        if
        :: m == kNeedHome -> recall()
-       :: m == kEnded || m == kFailed -> lost()
+       :: m == kEnded || m == kFailed -> lost(true)
        :: else ->
           assert(m == kCall || m == kAction || m == kExit);
           body_frame(m, n, k)
@@ -524,7 +607,7 @@ end:
        disturbances--;
        reply(kDisturbed)
      }
-  :: atomic { d == dServe && LOST_GUEST(cur) -> lost() }
+  :: atomic { d == dServe && LOST_GUEST(cur) -> lost(false) }
   :: atomic {
        d == dServe && p == pHollow && moves > 0 ->
        moves--;
@@ -550,19 +633,24 @@ end:
        :: m == kFailed ->
           answer_due = false;
           d = dAwaitAnswer
-       :: m == kEnded -> lost()
+       :: m == kEnded -> lost(true)
        :: else -> body_frame(m, n, k)
        fi
      }
-  :: atomic { d == dTakeImage && LOST_GUEST(cur) -> lost() }
-  :: atomic {
+  :: atomic { d == dTakeImage && LOST_GUEST(cur) -> lost(false) }
+  :: atomic { /* until all of it has come, nothing is done to what was kept */
        (d == dTakeImage || d == dRebuild) && faults > 0 ->
        faults--;
+       if
+       :: d == dRebuild -> whole = false
+       :: else
+       fi;
        d = dAwaitAnswer
      }
   :: atomic {
        d == dRebuild && p == pHollow -> /* step deputy.home.loaded */
        p = pRuns;
+       whole = false;
        p_calls = image & 15;
        p_noted = image >> 4;
        reach(HOMECOMING);
@@ -580,11 +668,11 @@ end:
        to_home[cur]?m, n, k;
        if
        :: m == kImageEnd || m == kImageSent || m == kFailed -> answer_due = false
-       :: m == kEnded -> lost()
+       :: m == kEnded -> lost(true)
        :: else -> body_frame(m, n, k)
        fi
      }
-  :: atomic { d == dAwaitAnswer && LOST_GUEST(cur) -> lost() }
+  :: atomic { d == dAwaitAnswer && LOST_GUEST(cur) -> lost(false) }
   :: atomic {
        d == dAwaitAnswer && !answer_due && p == pHollow ->
        reach(IMAGE_REFUSED);
@@ -666,10 +754,23 @@ end:
   :: atomic { d == dHopEndBody && home_end[target] && LOST_GUEST(target) -> close_home_end(target) }
   :: atomic { d == dHopEndBody && home_clock >= HOME_WAIT -> fail_hop() }
 
+  /* The body is lost, and P is to go on from where it left: Deputy::await_end_of_body. */
+  :: atomic {
+       d == dBodyLost && p == pHollow && home_clock >= HOME_WAIT ->
+       reach(WENT_BACK);
+       put_back()
+     }
+  :: atomic { /* what the node sends is not wanted any more: it has been revoked */
+       d == dServe && p == pHollow && whole && faults > 0 ->
+       faults--;
+       blamed[cur] = true;
+       break_off()
+     }
+
   /* P has ended under the deputy's hands. */
   :: atomic {
        p == pEnded && (d == dServe || d == dTakeImage || d == dRebuild || d == dAwaitAnswer ||
-                       d == dHopOpen || d == dAwaitHop) ->
+                       d == dHopOpen || d == dAwaitHop || d == dBodyLost) ->
        over()
      }
   od
@@ -740,6 +841,22 @@ inline forget(i) {
   from_guest[i] = false;
   leaves_home[i] = false;
   g[i] = gNone
+}
+
+/* BodyLease::hear: home's words make the lease begin anew, from when they came. A home that has
+ * broken off sends none: what is heard then has come before. */
+inline hear_home(i) {
+  if
+  :: home_end[i] ->
+     clock[i] = OFF;
+     late[i] = 0
+#if defined(COUNTS_FROM_WHEN_IT_HEARS) || defined(NOT_RESET)
+  :: !home_end[i] && clock[i] != OFF && HEARD_JUST_NOW(i) ->
+     clock[i] = 0;
+     late[i] = 0
+#endif
+  :: else
+  fi
 }
 
 proctype Guest(byte i) {
@@ -832,10 +949,9 @@ end:
   :: atomic {
        g[i] == gServe && HEARS_HOME(i) ->
        to_guest[i]?m, n, e;
+       hear_home(i);
        if
-       :: m == kHeartbeat ->
-          clock[i] = OFF;
-          late[i] = 0
+       :: m == kHeartbeat
        :: m == kReply -> on_reply(i, n, e)
        :: m == kRecall || m == kHop ->
           leaves_home[i] = (m == kRecall);
@@ -845,7 +961,12 @@ end:
           g[i] = gEnd
 #else
           if
+#ifndef GOES_ON_WITHOUT_LEASE
+          :: clock[i] != OFF && clock[i] >= LEASE -> g[i] = gEnd
+          :: b[i] == bFrozen && (clock[i] == OFF || clock[i] < LEASE) ->
+#else
           :: b[i] == bFrozen ->
+#endif
              b[i] = bRuns;
              one_copy()
           :: else
@@ -855,8 +976,8 @@ end:
        :: else -> assert(false)
        fi
      }
-  :: atomic { /* Guest::beat */
-       g[i] == gServe && clock[i] != OFF && clock[i] >= LEASE ->
+  :: atomic { /* Guest::beat, or LeaseAlarm */
+       (g[i] == gServe || g[i] == gFreeze) && clock[i] != OFF && clock[i] >= LEASE ->
        blamed[i] = true; /* home was silent for a lease */
        g[i] = gEnd
      }
@@ -865,11 +986,10 @@ end:
   :: atomic {
        g[i] == gFreeze && b[i] == bInCall && HEARS_HOME(i) ->
        to_guest[i]?m, n, e;
+       hear_home(i);
        if
        :: m == kReply -> on_reply(i, n, e)
-       :: m == kHeartbeat ->
-          clock[i] = OFF;
-          late[i] = 0
+       :: m == kHeartbeat
        :: else -> /* unexpected */
           tell_home(i, kFailed, 0, 0);
           g[i] = gServe
@@ -894,9 +1014,21 @@ end:
      }
   :: atomic { g[i] == gFreeze && b[i] == bExiting -> g[i] = gServe }
   :: atomic {
+#ifdef LEASE_RENEWED_BY_GUEST
+       g[i] == gFreeze && b[i] != bInCall && b[i] != bExiting -> /* besides the fault */
+#else
        g[i] == gFreeze && faults > 0 && b[i] != bInCall && b[i] != bExiting ->
        faults--;
+#endif
        tell_home(i, kFailed, 0, 0); /* and the body has not stopped */
+#ifdef LEASE_RENEWED_BY_GUEST
+       if
+       :: clock[i] != OFF ->
+          clock[i] = 0;
+          late[i] = 0
+       :: else
+       fi;
+#endif
        g[i] = gServe
      }
 
@@ -956,8 +1088,13 @@ end:
 /* ---------------------------------------------------------------------------- time and faults */
 
 /* A body runs on past its lease, or without its guest, for less than a tick. */
+#ifdef HANGS_PAST_ITS_LEASE
+#define KEEPS_LEASE(i) (g[i] == gServe)
+#else
+#define KEEPS_LEASE(i) (g[i] == gServe || g[i] == gFreeze)
+#endif
 #define OVERDUE(i) (RUNS(i) && (g[i] == gEnd || g[i] == gKilled || \
-                                (g[i] == gServe && clock[i] != OFF && clock[i] >= LEASE)))
+                                (KEEPS_LEASE(i) && clock[i] != OFF && clock[i] >= LEASE)))
 #define TICKS(i) (clock[i] != OFF && clock[i] < LEASE)
 
 inline tick(i) {

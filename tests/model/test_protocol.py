@@ -21,12 +21,16 @@ CLEAN = {
     "a-declaration": dict(MOVES=2, FAULTS=1, CALLS=0, NOTES=1),
     "three-moves": dict(MOVES=3, FAULTS=1, CALLS=0, NOTES=0),
     "two-faults": dict(MOVES=1, FAULTS=2, CALLS=1, NOTES=1),
+    "kept": dict(KEEP=1, MOVES=2, FAULTS=1, CALLS=0, NOTES=0),
+    "kept-and-two-faults": dict(KEEP=1, MOVES=1, FAULTS=2, CALLS=1, NOTES=1),
 }
 LARGE = {
     "a-disturbed-call": dict(MOVES=2, FAULTS=1, CALLS=1, NOTES=0, DISTURBANCES=1),
     "needs-home-or-exits": dict(MOVES=2, FAULTS=1, CALLS=0, NOTES=0, NEEDS=1, EXITS=1),
     "two-calls": dict(MOVES=2, FAULTS=1, CALLS=2, NOTES=0),
     "two-moves-and-two-faults": dict(MOVES=2, FAULTS=2, CALLS=0, NOTES=0),
+    "kept-and-a-call": dict(KEEP=1, MOVES=2, FAULTS=1, CALLS=1, NOTES=0),
+    "kept-two-moves-and-two-faults": dict(KEEP=1, MOVES=2, FAULTS=2, CALLS=0, NOTES=0),
 }
 
 PLAIN = dict(CALLS=0, NOTES=0)
@@ -51,6 +55,15 @@ MUTATIONS = {
     "REFUSED_IMAGE_DISCARDS": (dict(MOVES=2, FAULTS=1), "no move"),
     "ANSWER_STAYS_DUE": (dict(MOVES=3, FAULTS=1), "settled"),
     "NOT_DECLARED_ANEW": (dict(MOVES=2, FAULTS=1, NOTES=1), "settled"),
+    # Of a process whose memory is kept.
+    "NO_WAIT_FOR_LEASE": (dict(KEEP=1, MOVES=1, FAULTS=1), "one copy"),
+    "NOT_RESET": (dict(KEEP=1, MOVES=1, FAULTS=1), "one copy"),
+    "COUNTS_FROM_WHEN_IT_HEARS": (dict(KEEP=1, MOVES=1, FAULTS=1), "one copy"),
+    "LEASE_RENEWED_BY_GUEST": (dict(KEEP=1, MOVES=2, FAULTS=1), "one copy"),
+    "HANGS_PAST_ITS_LEASE": (dict(KEEP=1, MOVES=2, FAULTS=1), "one copy"),
+    "GOES_ON_WITHOUT_LEASE": (dict(KEEP=1, MOVES=2, FAULTS=1), "one copy"),
+    "EFFECT_COUNTS_AT_ITS_END": (dict(KEEP=1, MOVES=1, FAULTS=1, CALLS=1), "exactly once"),
+    "GOES_BACK_PAST_AN_EFFECT": (dict(KEEP=1, MOVES=1, FAULTS=1, CALLS=1), "exactly once"),
 }
 # Which of the model's assertions stands for which property.
 PROPERTIES = {
@@ -72,14 +85,15 @@ LEASES = {
 # What the model must be able to do, or that it finds nothing would mean nothing.
 REACHED = ("OUTBOUND", "HOMECOMING", "HOP", "COMMIT_UNDONE", "HOP_UNDONE", "IMAGE_REFUSED", "LOSS",
            "LEASE_ENDED", "MOVED_FROM_LOST_SOURCE")
+REACHED_KEPT = ("WENT_BACK", "WENT_BACK_AT_ONCE")
 
 # Of the code's messages, those that the model leaves out: an image is one message here, its
 # connection is made at once, and the program gets no signals.
 NOT_MODELLED = {
     "kHello", "kClockAsk", "kClockTell", "kClockDone",
     "kIdentity", "kOfferContent", "kWantContent", "kContent", "kLayout", "kPages", "kState",
-    "kMask", "kMaskSet", "kSignal", "kFatal", "kThreads", "kLimits",
-    "kCpuUsed", "kCpuWatch", "kSchedule",
+    "kMask", "kMaskSet", "kSignal", "kFatal", "kThreads", "kLimits", "kStop",
+    "kContinue", "kCpuUsed", "kCpuWatch", "kSchedule",
 }
 
 
@@ -127,7 +141,10 @@ EXPLORATIONS = {
        for name, (bounds, _) in LEASES.items()},
     **{("reached", name): Exploration(PLAIN | dict(MOVES=2, FAULTS=1, REACH=name))
        for name in REACHED},
+    **{("reached", name): Exploration(PLAIN | dict(KEEP=1, MOVES=1, FAULTS=1, REACH=name))
+       for name in REACHED_KEPT},
     ("ends", "all"): Exploration(PLAIN | dict(MOVES=2, FAULTS=1), cycles=True),
+    ("ends", "kept"): Exploration(PLAIN | dict(KEEP=1, MOVES=2, FAULTS=1), cycles=True),
 }
 
 
@@ -243,11 +260,14 @@ def seconds(path, name):
 
 def test_times_are_in_the_order_of_the_code():
     lease = seconds("migrate/lease.h", "kLease")
-    margin = seconds("migrate/body_end.cpp", "kMargin")
+    margin = seconds("migrate/lease.h", "kMargin")
     patience = {seconds(path, "kRunPatience") for path in ("migrate/outbound.cpp",
                                                            "migrate/deputy_hop.cpp")}
     assert "receive_within(kLease / 2)" in code("migrate/guest.cpp")
     assert "committed_at + kLease + kMargin" in code("migrate/body_end.cpp")
+    assert "return silent + lease + kMargin" in code("migrate/lease.h")
+    grace, slack = (seconds("migrate/body_lease.cpp", name) for name in ("kGrace", "kSlack"))
+    assert 0 < slack < grace < margin
     text = MODEL.read_text()
     model = {name: int(re.search(rf"#define {name} (\d+)", text)[1])
              for name in ("COMMIT_PATIENCE", "RUN_PATIENCE", "LEASE", "MARGIN", "DRIFT")}

@@ -1,10 +1,11 @@
-"""The jobs of a soak: programs/numbers, and programs that compute something known beforehand."""
+"""The jobs of a soak: programs/numbers and programs/hammer, and programs that compute something
+known beforehand."""
 
 import os
 import threading
 
 from lab import wait_until
-from numbered_job import NumberedJob
+from numbered_job import NumberedJob, Progress
 
 INPUT = "/var/tmp/soak-input"
 INPUT_MB = 48
@@ -41,6 +42,15 @@ class Numbers(NumberedJob):
 
     def completed(self):
         return False
+
+
+class Hammer(Numbers):
+    """programs/hammer: sixteen threads that work on each other, and check what they find."""
+
+    kind = "hammer"
+
+    def __init__(self, lab, **kw):
+        super().__init__(lab, program="hammer", lines=Progress(), **kw)
 
 
 class ComputedJob:
@@ -128,9 +138,12 @@ class Workshop:
 
     def start(self, slot):
         """A new job; its kind follows from the number of its slot."""
-        if slot % 4 == 1:
+        kind = slot % 5
+        if kind == 4:
+            return Hammer(self.lab, user=1000, every_ms=20)
+        if kind == 1:
             return ComputedJob(self.lab, "python3", self._hash(HASH_PAUSE_S), self._hashed)
-        if slot % 4 == 3:
+        if kind == 3:
             return ComputedJob(self.lab, "openssl", self._cipher, self._ciphered, pause=0.01,
                                user=1000)
-        return Numbers(self.lab, user=1000, every_ms=5, ballast_mb=8 if slot % 4 == 2 else 0)
+        return Numbers(self.lab, user=1000, every_ms=5, ballast_mb=8 if kind == 2 else 0)

@@ -325,7 +325,7 @@ class Soak:
     def finish(self):
         """Lets the jobs that can end do so, and looks whether anything is left."""
         for slot in self.slots:
-            if slot.job.kind == "numbers":
+            if hasattr(slot.job, "finish"):
                 slot.job.finish()
             else:
                 self.world.lab.exec("n1", ["kill", slot.job.pid], check=False)
@@ -346,7 +346,7 @@ def parse():
     parser.add_argument("--faults", type=lambda text: text.split(","), default=list(faults.KINDS),
                         help="kinds, with commas between them: " + ", ".join(faults.KINDS))
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--jobs", type=int, default=4)
+    parser.add_argument("--jobs", type=int, default=5)
     parser.add_argument("--minutes", type=float, default=0, help="stop then at the latest")
     parser.add_argument("--keep-logs", action="store_true", help="also if nothing was wrong")
     parser.add_argument("--report", type=Path, default=Path("soak.json"))

@@ -37,6 +37,12 @@ siginfo_t queued(int signal, int value) {
   return info;
 }
 
+/// As if these had been told to its only thread, and not been delivered there.
+ProcessState with_signals(ProcessState state, const std::vector<siginfo_t>& signals) {
+  state.threads.front().undelivered = signals;
+  return state;
+}
+
 /// A child that counts signals until a SIGTERM; it is held as if it were away, and its image is
 /// what it was when it was stopped.
 class AwayChild {
@@ -264,7 +270,7 @@ TEST(HomeRebuild, SendsNoSignalsBeforeNothingCanFailAnyMore) {
   ASSERT_TRUE(pending);
   EXPECT_EQ(*pending, 0U);
   const Status finished = rebuild.finish(
-      away.state(), {queued(SIGUSR1, 1), queued(kRealtime, 2), queued(kRealtime, 3)});
+      with_signals(away.state(), {queued(SIGUSR1, 1), queued(kRealtime, 2), queued(kRealtime, 3)}));
   ASSERT_TRUE(finished) << finished.error().message();
   EXPECT_EQ(away.end(), (std::vector{1, 2, 3}));
 }
@@ -276,7 +282,7 @@ TEST(HomeRebuild, WhatWaitsForTheProcessComesAfterWhatWasTakenFromIt) {
   sigqueue(away.child().pid(), kRealtime, {.sival_int = 2});
   HomeRebuild rebuild = away.rebuild();
   ASSERT_TRUE(rebuild.load(away.state()));
-  ASSERT_TRUE(rebuild.finish(away.state(), {queued(kRealtime, 1)}));
+  ASSERT_TRUE(rebuild.finish(with_signals(away.state(), {queued(kRealtime, 1)})));
   EXPECT_EQ(away.end(), (std::vector{1, 2}));
 }
 
@@ -289,14 +295,14 @@ TEST(HomeRebuild, SignalsThatFindNoRoomAreAllTakenBack) {
   sigqueue(away.child().pid(), kRealtime, {.sival_int = 7});
   HomeRebuild rebuild = away.rebuild();
   ASSERT_TRUE(rebuild.load(away.state()));
-  EXPECT_FALSE(rebuild.finish(away.state(),
-                              {queued(SIGUSR1, 1), queued(kRealtime, 2), queued(kRealtime, 3)}));
+  EXPECT_FALSE(rebuild.finish(with_signals(
+      away.state(), {queued(SIGUSR1, 1), queued(kRealtime, 2), queued(kRealtime, 3)})));
   EXPECT_EQ(*away.thread().thread().signal_mask(), *mask);
   // And it can come home yet.
   EXPECT_EQ(away.thread().thread().rseq()->pointer, 0U);
   const Status loaded = rebuild.load(away.state());
   ASSERT_TRUE(loaded) << loaded.error().message();
-  ASSERT_TRUE(rebuild.finish(away.state(), {}));
+  ASSERT_TRUE(rebuild.finish(away.state()));
   EXPECT_EQ(away.end(), std::vector{7});
 }
 
@@ -315,12 +321,39 @@ TEST(HomeRebuild, AThreadThatCannotBeIsRefusedWhileTheProcessIsStillHollow) {
       std::fill_n(thread.extended_state.begin() + kFeaturesInUse, 8, std::byte{0xff});
     }
     ASSERT_TRUE(rebuild.load(state));
-    EXPECT_FALSE(rebuild.finish(state, {queued(SIGUSR1, 1)}));
+    EXPECT_FALSE(rebuild.finish(with_signals(state, {queued(SIGUSR1, 1)})));
     EXPECT_TRUE(away.call(SYS_getpid, {}));
   }
   ASSERT_TRUE(rebuild.load(away.state()));
-  ASSERT_TRUE(rebuild.finish(away.state(), {queued(SIGUSR1, 2)}));
+  ASSERT_TRUE(rebuild.finish(with_signals(away.state(), {queued(SIGUSR1, 2)})));
   EXPECT_EQ(away.end(), std::vector{2});
+}
+
+TEST(MemoryDrop, LeavesNothingButWhatIsKeptPieceByPiece) {
+  if (kHasShadow) GTEST_SKIP() << "not with a sanitizer";
+  constexpr std::uint64_t kSize = 40 << 20;
+  AwayChild away;
+  ASSERT_TRUE(away.hold());
+  const auto at = away.call(
+      SYS_mmap, {0, kSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, ~0ULL, 0});
+  ASSERT_TRUE(at);
+  const Bytes ones(kSize, std::byte{1});
+  ASSERT_TRUE(away.child().memory().write(ForeignAddress(*at), ones));
+  const ForeignRange kept{ForeignAddress(*at + kPageSize), ForeignAddress(*at + 2 * kPageSize)};
+  auto drop = MemoryDrop::of(away.child().pid(), away.thread().scratch(), kept);
+  ASSERT_TRUE(drop);
+  int pieces = 0;
+  for (; !drop->done(); ++pieces) {
+    auto injection = Injection::trapping(away.child().thread(), away.thread().scratch());
+    ASSERT_TRUE(injection);
+    ASSERT_TRUE(drop->drop_next(*injection));
+    ASSERT_TRUE(injection->end());
+  }
+  EXPECT_GE(pieces, 3);
+  Bytes now(kSize);
+  ASSERT_TRUE(away.child().memory().read(ForeignAddress(*at), now));
+  EXPECT_EQ(std::count(now.begin(), now.end(), std::byte{1}), static_cast<long>(kPageSize));
+  EXPECT_EQ(now[kPageSize], std::byte{1});
 }
 
 TEST(HomeRebuild, AHeapThatDoesNotFitIsAnError) {

@@ -4,7 +4,9 @@
 #include <sys/syscall.h>
 
 #include <atomic>
+#include <cstring>
 #include <memory>
+#include <set>
 #include <thread>
 
 #include "tests/unit/traced_child.h"
@@ -15,7 +17,17 @@ namespace {
 /// A child that is hollow: it rests, and executes what it is told.
 class HollowChild {
  public:
-  HollowChild() : child_([] { return pause(); }) {
+  HollowChild() : own_(std::make_unique<TracedChild>([] { return pause(); })), child_(*own_) {
+    hold();
+  }
+  explicit HollowChild(TracedChild& child) : child_(child) { hold(); }
+
+  TracedChild& child() { return child_; }
+  HollowThread& operator*() { return *thread_; }
+  HollowThread* operator->() { return thread_.get(); }
+
+ private:
+  void hold() {
     child_.await_sleep();
     child_.seize();
     child_.interrupt();
@@ -26,12 +38,8 @@ class HollowChild {
         std::make_unique<HollowThread>(child_.thread(), child_.memory(), *scratch, *registers);
   }
 
-  TracedChild& child() { return child_; }
-  HollowThread& operator*() { return *thread_; }
-  HollowThread* operator->() { return thread_.get(); }
-
- private:
-  TracedChild child_;
+  std::unique_ptr<TracedChild> own_;
+  TracedChild& child_;
   std::unique_ptr<HollowThread> thread_;
 };
 
@@ -111,6 +119,141 @@ TEST(HollowThread, DoesNotWaitForASignalThatHasVanished) {
     }
     EXPECT_TRUE(hollow->cancel());
     static_cast<void>(hollow->take_result());
+  }
+  sender.join();
+}
+
+/// Looks at it until that is so.
+template <class F>
+bool look_until(HollowThread& thread, F so) {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  while (!so()) {
+    if (std::chrono::steady_clock::now() > deadline || !thread.look()) return false;
+    sched_yield();
+  }
+  return true;
+}
+
+TEST(HollowThread, IsStoppedBySignalsWhoseActionThatIs) {
+  HollowChild hollow;
+  for (const int signal : {SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU}) {
+    ASSERT_TRUE(hollow->park());
+    kill(hollow.child().pid(), signal);
+    ASSERT_TRUE(look_until(*hollow, [&] { return hollow->has_joined_stop(); }));
+    EXPECT_FALSE(hollow->take_signal());
+    kill(hollow.child().pid(), SIGUSR1);  // waits for the end of the stop
+    ASSERT_TRUE(hollow->stop());
+    EXPECT_TRUE(hollow->in_group_stop());
+    EXPECT_FALSE(hollow->take_signal());
+    ASSERT_TRUE(hollow->park());
+    ASSERT_TRUE(look_until(*hollow, [&] { return hollow->has_joined_stop(); }));
+    kill(hollow.child().pid(), SIGCONT);
+    using State = HollowThread::State;
+    ASSERT_TRUE(look_until(*hollow, [&] { return hollow->state() == State::kStopped; }));
+    EXPECT_FALSE(hollow->in_group_stop());
+    std::set<int> taken;
+    while (taken.size() < 2) {
+      ASSERT_TRUE(hollow->park());
+      ASSERT_TRUE(look_until(*hollow, [&] { return hollow->state() == State::kStopped; }));
+      const auto told = hollow->take_signal();
+      ASSERT_TRUE(told);
+      taken.insert(told->info.si_signo);
+    }
+    EXPECT_EQ(taken, (std::set{SIGUSR1, SIGCONT}));
+  }
+}
+
+TEST(HollowThread, ASignalThatTheProgramHandlesOrIgnoresStopsNothing) {
+  TracedChild child([] {
+    signal(SIGTSTP, [](int) {});
+    signal(SIGTTIN, SIG_IGN);
+    return pause();
+  });
+  HollowChild hollow(child);
+  for (const int signal : {SIGTSTP, SIGTTIN}) {
+    ASSERT_TRUE(hollow->park());
+    kill(child.pid(), signal);
+    ASSERT_TRUE(*hollow->await_stop(std::chrono::seconds(5)));
+    const auto told = hollow->take_signal();
+    ASSERT_TRUE(told);
+    EXPECT_EQ(told->info.si_signo, signal);
+  }
+}
+
+TEST(HollowThread, GoesOnAfterAStopWithTheCallThatItIsIn) {
+  HollowChild hollow;
+  for (const bool timed : {true, false}) {
+    CallRequest call = waiting_call();
+    if (timed) {
+      call.number = SYS_nanosleep;
+      call.data.resize(sizeof(timespec));
+      const timespec length{0, 300'000'000};
+      std::memcpy(call.data.data(), &length, sizeof length);
+      call.relocations.push_back({Relocation::kArgument + 0, 0});
+    }
+    const auto began = std::chrono::steady_clock::now();
+    ASSERT_TRUE(hollow->start(call));
+    hollow.child().await_sleep();
+    kill(hollow.child().pid(), SIGSTOP);
+    ASSERT_TRUE(look_until(*hollow, [&] { return hollow->has_joined_stop(); }));
+    EXPECT_FALSE(hollow->has_result());
+    if (!timed) kill(hollow.child().pid(), SIGUSR1);
+    kill(hollow.child().pid(), SIGCONT);
+    ASSERT_TRUE(look_until(*hollow, [&] { return !hollow->in_group_stop(); }));
+    std::optional<std::int64_t> result;
+    ASSERT_TRUE(look_until(*hollow, [&] {
+      while (const auto told = hollow->take_signal()) {  // of SIGCONT, that has been ignored
+        if (told->info.si_signo == SIGCONT) {
+          if (told->interrupted) static_cast<void>(hollow->go_on());
+        } else {
+          result = told->interrupted;
+        }
+      }
+      if (hollow->has_result()) result = hollow->take_result();
+      return result.has_value();
+    }));
+    EXPECT_EQ(*result, timed ? 0 : kErestartnohand);
+    if (timed) {
+      EXPECT_GE(std::chrono::steady_clock::now() - began, std::chrono::milliseconds(300));
+    }
+    ASSERT_TRUE(hollow->cancel());
+  }
+}
+
+// Whatever comes last decides, at any moment, also while calls are made in it.
+TEST(HollowThread, ItIsStoppedIfAndOnlyIfTheLastThatCameWasAStop) {
+  HollowChild hollow;
+  constexpr int kTurns = 2000;
+  std::atomic<int> turn = -1, sent = -1;
+  std::thread sender([&, pid = hollow.child().pid()] {
+    for (int i = 0; i < kTurns; ++i) {
+      while (turn < i) sched_yield();
+      spin(std::chrono::microseconds(i % 61));
+      kill(pid, i % 2 == 0 ? SIGSTOP : SIGCONT);
+      spin(std::chrono::microseconds(i % 31));
+      kill(pid, i % 2 == 0 ? SIGCONT : SIGSTOP);
+      sent = i;
+    }
+  });
+  for (int i = 0; i < kTurns; ++i) {
+    turn = i;
+    EXPECT_TRUE(hollow->stop());
+    if (i % 3 == 0) {
+      auto injection = Injection::trapping(hollow->thread(), hollow->scratch());
+      ASSERT_TRUE(injection);
+      EXPECT_TRUE(injection->call("getpid", SYS_getpid));
+      EXPECT_TRUE(injection->end());
+    }
+    EXPECT_TRUE(hollow->park());
+    while (sent < i) sched_yield();
+    const bool is_stopped = i % 2 == 1;
+    const bool so = look_until(*hollow, [&] {
+      while (hollow->take_signal()) {
+      }
+      if (hollow->state() == HollowThread::State::kStopped) static_cast<void>(hollow->park());
+      return hollow->has_joined_stop() == is_stopped;
+    });
+    ASSERT_TRUE(so) << i;
   }
   sender.join();
 }

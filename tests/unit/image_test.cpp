@@ -83,6 +83,7 @@ ProcessState some_state() {
   state.monotonic_ns = 5'000'000'000;
   state.boottime_ns = 6'000'000'000;
   state.cpu = CpuAccount{{900, 700, 200}, {690, 210}};
+  state.cpu_was_told = true;
   state.threads[1].cpu = {{90, 70, 20}, {69, 21}};
   state.limits.emplace();
   state.limits->stack = {1 << 23, 1 << 24};
@@ -146,6 +147,7 @@ HopOrder sample() {
   order.ticket.fill(std::byte{1});
   order.key.fill(std::byte{2});
   order.epoch = 12;
+  order.protocol_between = 2;
   return order;
 }
 
@@ -189,6 +191,30 @@ TYPED_TEST(ImageMessage, WithAnyByteChangedIsReadOrRefused) {
       }
     }
   }
+}
+
+TEST(ProcessStateMessage, IsNotSentWhereItWouldLeaveOutWhatTheProgramKnows) {
+  ProcessState state = some_state();
+  EXPECT_TRUE(check_carries(2, state));
+  const Status carries = check_carries(1, state);
+  ASSERT_FALSE(carries);
+  EXPECT_EQ(carries.error().message(),
+            "version 1 of the protocol, which is spoken on the way, cannot carry the CPU time that "
+            "the program has been told of");
+  state.cpu_was_told = false;
+  EXPECT_TRUE(check_carries(1, state));
+}
+
+TEST(HopOrderMessage, OfTheFirstVersionIsOfAHopByThatVersion) {
+  const HopOrder order = sample<HopOrder>();
+  const Bytes first = order.encode(1);
+  EXPECT_EQ(first.size(), order.encode(2).size() - sizeof order.protocol_between);
+  const auto read = HopOrder::decode(first, 1);
+  ASSERT_TRUE(read.ok()) << read.error().message();
+  EXPECT_EQ(read->protocol_between, 1u);
+  EXPECT_EQ(read->epoch, order.epoch);
+  EXPECT_FALSE(HopOrder::decode(first, 2).ok());
+  EXPECT_FALSE(HopOrder::decode(order.encode(2), 1).ok());
 }
 
 TEST(IdentityMessage, NamesAPidThatCanBe) {

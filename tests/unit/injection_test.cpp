@@ -183,7 +183,44 @@ TEST(Injection, SignalsWaitUntilItIsOver) {
   EXPECT_EQ(child.end(), -SIGTERM);
 }
 
-TEST(Injection, AStopThatComesMeanwhileComesAgain) {
+TEST(Injection, AStopThatComesMeanwhileIsToldOfWhenTheThreadIsLetGo) {
+  TracedChild child([] { return pause(); });
+  child.await_sleep();
+  child.seize();
+  child.interrupt();
+  auto injection = child.returning();
+  ASSERT_TRUE(injection);
+  kill(child.pid(), SIGSTOP);
+  EXPECT_EQ(*injection->call("getpid", SYS_getpid), static_cast<std::uint64_t>(child.pid()));
+  ASSERT_TRUE(injection->end());
+  ASSERT_TRUE(child.thread().resume());
+  EXPECT_EQ(child.thread().wait()->kind, Stop::Kind::kGroupStop);
+  ASSERT_TRUE(child.thread().listen());
+  kill(child.pid(), SIGCONT);
+  EXPECT_EQ(child.thread().wait()->kind, Stop::Kind::kInterrupt);
+}
+
+// A SIGCONT that comes after it has the last word.
+TEST(Injection, AStopThatComesMeanwhileIsUndoneByWhatComesLater) {
+  Echo echo;
+  TracedChild& child = echo.child();
+  child.seize();
+  child.interrupt();
+  const auto scratch = child.make_scratch();
+  ASSERT_TRUE(scratch);
+  auto injection = Injection::trapping(child.thread(), *scratch);
+  ASSERT_TRUE(injection);
+  kill(child.pid(), SIGSTOP);
+  EXPECT_TRUE(injection->call("getpid", SYS_getpid));
+  kill(child.pid(), SIGCONT);
+  EXPECT_TRUE(injection->call("getpid", SYS_getpid));
+  ASSERT_TRUE(injection->end());
+  child.detach();
+  echo.expect_answer();
+  EXPECT_EQ(echo.end(), 0);
+}
+
+TEST(Injection, AStopThatComesMeanwhileLastsWhenTheThreadIsLeftAlone) {
   Echo echo;
   TracedChild& child = echo.child();
   child.seize();

@@ -13,7 +13,7 @@ Job away_job() {
   job.uid = 1000;
   job.gid = 100;
   job.command = "numbers";
-  job.options = {true, 5 << 20};
+  job.options = {true, 5 << 20, OnLoss::kHold, true};
   job.state = JobState::kAway;
   job.where = "n2";
   job.epoch = 7;
@@ -28,7 +28,7 @@ Job away_job() {
   job.now.calls[1] = {5, 0};
   job.now.failed_moves = 2;
   job.now.remote_cpu_ns = 20;
-  job.deputy = ProgramIdentity{77, 12400, 99, 1234567890123};
+  job.deputy = ProgramIdentity{77, 12400, 99, 1234567890123, {3, 4}};
   return job;
 }
 
@@ -37,6 +37,7 @@ TEST(JobRecord, SaysAllThatIsToBeKnownAgain) {
   const auto again = decode_job(encode_job(job));
   ASSERT_TRUE(again) << again.error().message();
   EXPECT_EQ(again->id, job.id);
+  EXPECT_TRUE(again->options.keep_memory);
   EXPECT_EQ(again->pid, 42);
   EXPECT_EQ(again->start_ticks, 12345u);
   EXPECT_EQ(again->uid, 1000u);
@@ -64,6 +65,17 @@ TEST(JobRecord, SaysAllThatIsToBeKnownAgain) {
   EXPECT_EQ(again->deputy->start_ticks, 12400u);
   EXPECT_EQ(again->deputy->socket_inode, 99u);
   EXPECT_EQ(again->deputy->socket_cookie, 1234567890123u);
+  EXPECT_EQ(again->deputy->speaks, (ProtocolRange{3, 4}));
+}
+
+TEST(JobRecord, OfTheFirstVersionIsOfADeputyThatSpeaksThat) {
+  record::Job record;
+  record.ParseFromString(encode_job(away_job()));
+  record.mutable_deputy()->clear_oldest_protocol();
+  record.mutable_deputy()->clear_newest_protocol();
+  const auto again = decode_job(record.SerializeAsString());
+  ASSERT_TRUE(again);
+  EXPECT_EQ(again->deputy->speaks, (ProtocolRange{1, 1}));
 }
 
 TEST(JobRecord, OfAJobWithoutADeputyHasNone) {

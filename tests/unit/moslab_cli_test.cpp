@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
 
+#include <filesystem>
+
 #include "tools/moslab/cli.h"
 
 namespace drover::moslab {
@@ -32,6 +34,17 @@ TEST(MoslabCommandLine, UpTakesAllThatDescribesALab) {
 
 TEST(MoslabCommandLine, OneCpuFigureIsForEveryNode) {
   EXPECT_EQ(parsed({"up", "3", "--cpus", "0.5"}).spec.cpus, (std::vector{0.5, 0.5, 0.5}));
+}
+
+TEST(MoslabCommandLine, NodesMayHaveProgramsOfTheirOwn) {
+  const LabSpec spec = parsed({"up", "3", "--bin", "/bin", "--bin-of", "n2=/sbin/."}).spec;
+  EXPECT_EQ(spec.bin_of(1), spec.bin);
+  EXPECT_EQ(spec.bin_of(2), std::filesystem::canonical("/sbin"));
+  EXPECT_EQ(spec.bin_of(3), spec.bin);
+  const std::string want = ": want NODE=DIR with a node of the lab";
+  EXPECT_EQ(refused({"up", "3", "--bin-of", "n4=/bin"}), "bin-of: n4=/bin" + want);
+  EXPECT_EQ(refused({"up", "3", "--bin-of", "/bin"}), "bin-of: /bin" + want);
+  EXPECT_EQ(refused({"up", "3", "--bin-of", "n2=/no"}), "bin-of: /no: no such directory");
 }
 
 TEST(MoslabCommandLine, WhatFollowsTheDashesBelongsToTheCommandThatIsRun) {

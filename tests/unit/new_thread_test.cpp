@@ -110,6 +110,17 @@ TEST_F(NewThreads, MayHaveAChosenId) {
   EXPECT_EQ(again->result, -EEXIST);
 }
 
+TEST_F(NewThreads, MayBeBornIntoAStop) {
+  kill(child_->pid(), SIGSTOP);
+  const auto made = make_thread(child_->thread(), child_->memory(), scratch_, thread_like(kThread));
+  ASSERT_TRUE(made) << made.error().message();
+  EXPECT_GT(made->result, 0);
+  EXPECT_TRUE(made->in_group_stop);
+  ASSERT_TRUE(made->thread.listen());
+  kill(child_->pid(), SIGCONT);
+  EXPECT_EQ(made->thread.wait()->kind, Stop::Kind::kInterrupt);
+}
+
 TEST_F(NewThreads, ThatTheKernelRefusesHarmNothing) {
   const auto threads_before = threads();
   const auto made = make_thread(child_->thread(), child_->memory(), scratch_,

@@ -15,8 +15,8 @@ namespace {
 
 peer::PeerMessage well_formed() {
   peer::PeerMessage message;
-  message.set_oldest_protocol(kOldestPeerProtocol);
-  message.set_newest_protocol(kNewestPeerProtocol);
+  message.set_oldest_protocol(kOldestProtocol);
+  message.set_newest_protocol(kNewestProtocol);
   message.set_question(7);
   peer::PrepareBody& prepare = *message.mutable_prepare_body();
   prepare.set_job(new_job_id());
@@ -70,15 +70,43 @@ TEST(PeerMessages, AMalformedFieldIsRefused) {
   }));
 }
 
+peer::PeerMessage of_versions(ProtocolRange spoken, peer::PeerMessage message = well_formed()) {
+  message.set_oldest_protocol(spoken.oldest);
+  message.set_newest_protocol(spoken.newest);
+  return message;
+}
+
 TEST(PeerMessages, OnlyVersionsThatOverlapAreSpoken) {
-  peer::PeerMessage message = well_formed();
-  message.set_newest_protocol(kNewestPeerProtocol + 1);
-  EXPECT_TRUE(parsed(message)) << "a newer node that still speaks ours";
-  message.set_oldest_protocol(kNewestPeerProtocol + 1);
-  EXPECT_FALSE(parsed(message));
-  message.set_oldest_protocol(0);
-  message.set_newest_protocol(kOldestPeerProtocol - 1);
-  EXPECT_FALSE(parsed(message));
+  const auto kind = [](ProtocolRange spoken, peer::PeerMessage message = well_formed()) {
+    const auto read = parse_peer_message(encode_message(of_versions(spoken, message)), {1, 2});
+    return read ? read->message_case() : peer::PeerMessage::MESSAGE_NOT_SET;
+  };
+  EXPECT_EQ(kind({1, 1}), peer::PeerMessage::kPrepareBody);
+  EXPECT_EQ(kind({2, 3}), peer::PeerMessage::kPrepareBody) << "newer, but it still speaks ours";
+  EXPECT_EQ(kind({3, 4}), peer::PeerMessage::MESSAGE_NOT_SET);
+  EXPECT_FALSE(parsed(of_versions({0, 0})));
+  EXPECT_FALSE(parsed(of_versions({2, 1})));
+}
+
+TEST(PeerMessages, OfAStrangeVersionItIsKnownWhichAndWhatItRefuses) {
+  const auto asked = parse_peer_message(encode_message(of_versions({3, 4})), {1, 2});
+  ASSERT_TRUE(asked) << asked.error().message();
+  EXPECT_EQ(asked->question(), 7u);
+  EXPECT_EQ(spoken_by(*asked), (ProtocolRange{3, 4}));
+  peer::PeerMessage refusal;
+  refusal.mutable_refused()->set_why("is of another time");
+  const auto refused = parse_peer_message(encode_message(of_versions({3, 4}, refusal)), {1, 2});
+  ASSERT_TRUE(refused);
+  EXPECT_EQ(refused->refused().why(), "is of another time");
+}
+
+TEST(ProtocolVersions, TheNewestThatBothSpeakIsSpoken) {
+  EXPECT_EQ(common_protocols({1, 2}, {1, 1}), (ProtocolRange{1, 1}));
+  EXPECT_EQ(common_protocols({1, 2}, {2, 3}), (ProtocolRange{2, 2}));
+  EXPECT_EQ(common_protocols({1, 3}, {1, 2}), (ProtocolRange{1, 2}));
+  EXPECT_EQ(common_protocols({1, 2}, {3, 4}), std::nullopt);
+  EXPECT_EQ(in_words({1, 2}), "versions 1 to 2 of the protocol");
+  EXPECT_EQ(in_words({2, 2}), "version 2 of the protocol");
 }
 
 TEST(PeerMessages, TruncationsAndGarbageAreRefusedOrHarmless) {

@@ -511,6 +511,22 @@ TEST(SecureChannel, SendingToAPeerThatIsGoneIsAnErrorNotASignal) {
   }
 }
 
+TEST(SecureChannel, WhatHasNotLeftWhenItIsAbortedNeverDoes) {
+  Channels c = open_channels(tcp_pair());
+  c.dialler.allow_stall(100ms);
+  const Bytes data = pattern(100'000);
+  int sent = 0;
+  while (c.dialler.send(1, data)) ++sent;  // nobody reads
+  c.dialler.abort();
+  EXPECT_FALSE(c.dialler.send(1, data));
+  EXPECT_FALSE(c.dialler.receive());
+  EXPECT_EQ(c.dialler.poll_fd(), -1);
+  int received = 0;
+  while (c.acceptor.receive_within(5s)) ++received;
+  EXPECT_LT(received, sent);
+  EXPECT_FALSE(c.acceptor.peer_closed());
+}
+
 TEST(SecureChannel, AMovedFromChannelOnlyGivesErrors) {
   Channels c = open_channels(unix_pair());
   SecureChannel moved = std::move(c.dialler);

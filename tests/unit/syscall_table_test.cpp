@@ -13,6 +13,7 @@
 #include <ctime>
 #include <fstream>
 #include <map>
+#include <set>
 #include <sstream>
 #include <string>
 
@@ -378,6 +379,116 @@ TEST(SyscallTable, LengthsAreTakenFromValues) {
       }
     }
   }
+}
+
+Effect effect_of(const char* name, CallArguments arguments = {}) {
+  return effect_of_call(syscall_number(name), arguments);
+}
+
+// Reviewed one by one: what is added to the table's declaration is added here as well.
+TEST(SyscallTable, TheseCallsAndNoOthersHaveNoEffect) {
+  const std::set<std::string> always = {"stat",
+                                        "fstat",
+                                        "lstat",
+                                        "access",
+                                        "pause",
+                                        "nanosleep",
+                                        "getitimer",
+                                        "getsockname",
+                                        "getpeername",
+                                        "uname",
+                                        "getcwd",
+                                        "readlink",
+                                        "getrlimit",
+                                        "getrusage",
+                                        "sysinfo",
+                                        "times",
+                                        "getuid",
+                                        "getgid",
+                                        "geteuid",
+                                        "getegid",
+                                        "getppid",
+                                        "getpgrp",
+                                        "getgroups",
+                                        "getresuid",
+                                        "getresgid",
+                                        "getpgid",
+                                        "getsid",
+                                        "capget",
+                                        "rt_sigpending",
+                                        "ustat",
+                                        "statfs",
+                                        "fstatfs",
+                                        "getpriority",
+                                        "sched_getparam",
+                                        "sched_getscheduler",
+                                        "sched_get_priority_max",
+                                        "sched_get_priority_min",
+                                        "sched_rr_get_interval",
+                                        "getxattr",
+                                        "lgetxattr",
+                                        "fgetxattr",
+                                        "listxattr",
+                                        "llistxattr",
+                                        "flistxattr",
+                                        "sched_getaffinity",
+                                        "restart_syscall",
+                                        "timer_gettime",
+                                        "timer_getoverrun",
+                                        "clock_gettime",
+                                        "clock_getres",
+                                        "clock_nanosleep",
+                                        "ioprio_get",
+                                        "newfstatat",
+                                        "readlinkat",
+                                        "faccessat",
+                                        "timerfd_gettime",
+                                        "kcmp",
+                                        "sched_getattr",
+                                        "statx",
+                                        "faccessat2",
+                                        "cachestat",
+                                        "statmount",
+                                        "listmount",
+                                        "listxattrat",
+                                        "file_getattr"};
+  const std::set<std::string> sometimes = {"poll",    "select", "pselect6",    "ppoll",
+                                           "fcntl",   "prctl",  "personality", "prlimit64",
+                                           "pread64", "preadv"};
+  constexpr CallArguments kAllOnes = {~0ULL, ~0ULL, ~0ULL, ~0ULL, ~0ULL, ~0ULL};
+  for (int number = -1; number <= kSyscallLimit; ++number) {
+    const std::string name(syscall_name(number));
+    if (sometimes.count(name) > 0) continue;
+    const Effect expected = always.count(name) > 0 ? Effect::kNone : Effect::kSome;
+    EXPECT_EQ(effect_of_call(number, {}), expected) << number << " " << name;
+    EXPECT_EQ(effect_of_call(number, kAllOnes), expected) << number << " " << name;
+  }
+}
+
+TEST(SyscallTable, WhetherSomeCallsHaveAnEffectIsSaidByTheirArguments) {
+  EXPECT_EQ(effect_of("pread64"), Effect::kNoneOnRegular);
+  EXPECT_EQ(effect_of("preadv"), Effect::kNoneOnRegular);
+  // Those that wait for nothing but time.
+  EXPECT_EQ(effect_of("poll", {0, 0, 1000}), Effect::kNone);
+  EXPECT_EQ(effect_of("poll", {4096, 1, 1000}), Effect::kSome);
+  EXPECT_EQ(effect_of("ppoll", {0, 0, 4096}), Effect::kNone);
+  EXPECT_EQ(effect_of("ppoll", {4096, 1, 4096}), Effect::kSome);
+  EXPECT_EQ(effect_of("select", {0, 0, 0, 0, 4096}), Effect::kNone);
+  EXPECT_EQ(effect_of("select", {1, 4096}), Effect::kSome);
+  EXPECT_EQ(effect_of("pselect6", {0, 0, 0, 0, 4096}), Effect::kNone);
+  EXPECT_EQ(effect_of("pselect6", {1, 4096}), Effect::kSome);
+  EXPECT_EQ(effect_of("prlimit64", {0, RLIMIT_NOFILE, 0, 4096}), Effect::kNone);
+  EXPECT_EQ(effect_of("prlimit64", {0, RLIMIT_NOFILE, 1ULL << 32, 0}), Effect::kSome);
+  EXPECT_EQ(effect_of("personality", {0xffffffff}), Effect::kNone);
+  EXPECT_EQ(effect_of("personality", {0}), Effect::kSome);
+  for (std::uint64_t command : {F_GETFD, F_GETFL, F_GETLK, F_GETOWN})
+    EXPECT_EQ(effect_of("fcntl", {1, command}), Effect::kNone) << command;
+  for (std::uint64_t command : {F_DUPFD, F_SETFD, F_SETFL, F_SETLK, F_SETLKW, F_SETOWN, 1030, 1024})
+    EXPECT_EQ(effect_of("fcntl", {1, command}), Effect::kSome) << command;
+  for (std::uint64_t option : {PR_GET_NAME, PR_GET_DUMPABLE, PR_CAPBSET_READ, PR_GET_TIMERSLACK})
+    EXPECT_EQ(effect_of("prctl", {option}), Effect::kNone) << option;
+  for (std::uint64_t option : {PR_SET_NAME, PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER, 0x53564d41})
+    EXPECT_EQ(effect_of("prctl", {option}), Effect::kSome) << option;
 }
 
 TEST(SyscallTable, TheDocumentsLocalClassIsLocal) {

@@ -34,6 +34,7 @@ po::options_description options_of(const std::string& verb) {
     add("rate", po::value<double>());
     add("mask", po::value<std::vector<std::string>>());
     add("bin", po::value<std::string>());
+    add("bin-of", po::value<std::vector<std::string>>());
     add("conf", po::value<std::vector<std::string>>());
     add("no-daemons", po::bool_switch());
   }
@@ -78,6 +79,21 @@ Result<std::vector<std::string>> canonical_dirs(const std::vector<std::string>& 
   return result;
 }
 
+/// "n2=DIR" and the like.
+Result<std::map<int, std::string>> parse_bins(const std::vector<std::string>& texts, int nodes) {
+  std::map<int, std::string> bins;
+  for (const std::string& text : texts) {
+    const auto equals = text.find('=');
+    int index = 1;
+    while (index <= nodes && text.substr(0, equals) != node_name(index)) ++index;
+    if (equals == std::string::npos || index > nodes)
+      return refusal("bin-of: " + text + ": want NODE=DIR with a node of the lab");
+    DROVER_TRY(const auto dirs, canonical_dirs({text.substr(equals + 1)}, "bin-of"));
+    bins[index] = dirs.front();
+  }
+  return bins;
+}
+
 Result<LabSpec> lab_spec(const po::variables_map& values, const std::string& count) {
   LabSpec spec;
   if (given(values, "name")) spec.name = values["name"].as<std::string>();
@@ -96,6 +112,10 @@ Result<LabSpec> lab_spec(const po::variables_map& values, const std::string& cou
   const std::string bin = given(values, "bin") ? values["bin"].as<std::string>() : own_dir();
   DROVER_TRY(auto bins, canonical_dirs({bin}, "bin"));
   spec.bin = bins.front();
+  if (given(values, "bin-of")) {
+    const auto texts = values["bin-of"].as<std::vector<std::string>>();
+    DROVER_TRY(spec.bins, parse_bins(texts, spec.nodes));
+  }
   if (given(values, "conf")) spec.config = values["conf"].as<std::vector<std::string>>();
   spec.daemons = !switched(values, "no-daemons");
   return spec;
@@ -176,7 +196,7 @@ std::string usage() {
   return R"(moslab: a cluster on one machine; its nodes are called n1, n2, ...
 
   moslab up N [--cpus A,B,..] [--rtt MS] [--rate MBIT] [--mask DIR]... [--bin DIR]
-              [--conf 'KEY = VALUE']... [--no-daemons]
+              [--bin-of NODE=DIR]... [--conf 'KEY = VALUE']... [--no-daemons]
   moslab exec NODE [--user UID] -- COMMAND [ARG...]
   moslab cut NODE NODE        drop everything between two nodes
   moslab heal [NODE NODE]     undo one cut, or all
@@ -191,6 +211,7 @@ std::string usage() {
   --rate       megabits per second of every node's link, each way
   --mask       a directory that is empty on every node but n1
   --bin        the programs, /usr/lib/drover on every node (default: moslab's own directory)
+  --bin-of     other programs for one node, such as those of another version
   --conf       a line for every node's /etc/drover/drover.conf
 )";
 }

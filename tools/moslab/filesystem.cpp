@@ -257,7 +257,7 @@ Status enter_new_root(const Lab& lab, int index) {
   for (const std::string& path : extra) DROVER_CHECK(show_host_dir(root, disk, path));
   DROVER_CHECK(mount_volatile(root, lab.hierarchies));
   DROVER_CHECK(mount_masks(lab.spec, index, root, disk));
-  DROVER_CHECK(bind_read_only(lab.spec.bin, root + kNodeBin));
+  DROVER_CHECK(bind_read_only(lab.spec.bin_of(index), root + kNodeBin));
   return pivot_to(root);
 }
 

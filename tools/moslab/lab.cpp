@@ -34,11 +34,12 @@ ProcessName process_from(const json& from) {
 }
 
 json to_json(const Lab& lab) {
-  json hierarchies = json::array(), inits = json::object();
+  json hierarchies = json::array(), inits = json::object(), bins = json::object();
   for (const Hierarchy& h : lab.hierarchies)
     hierarchies.push_back({{"mount", h.mount}, {"controllers", h.controllers}, {"base", h.base}});
   for (const auto& [index, init] : lab.inits) inits[std::to_string(index)] = to_json(init);
   const LabSpec& spec = lab.spec;
+  for (const auto& [index, bin] : spec.bins) bins[std::to_string(index)] = bin;
   return {{"name", spec.name},
           {"nodes", spec.nodes},
           {"cpus", spec.cpus},
@@ -46,6 +47,7 @@ json to_json(const Lab& lab) {
           {"masks", spec.masks},
           {"rate_mbit", spec.rate_mbit},
           {"bin", spec.bin},
+          {"bins", bins},
           {"config", spec.config},
           {"daemons", spec.daemons},
           {"cuts", lab.cuts},
@@ -56,9 +58,12 @@ json to_json(const Lab& lab) {
 
 Lab lab_from(const json& from) {
   Lab lab;
-  lab.spec = {from.at("name"),   from.at("nodes"),     from.at("cpus"),
-              from.at("rtt_ms"), from.at("rate_mbit"), from.at("masks"),
-              from.at("bin"),    from.at("config"),    from.at("daemons")};
+  std::map<int, std::string> bins;
+  const json others = from.value("bins", json::object());
+  for (const auto& [index, bin] : others.items()) bins[std::stoi(index)] = bin;
+  lab.spec = {from.at("name"),      from.at("nodes"),  from.at("cpus"), from.at("rtt_ms"),
+              from.at("rate_mbit"), from.at("masks"),  from.at("bin"),  bins,
+              from.at("config"),    from.at("daemons")};
   for (const json& h : from.at("hierarchies"))
     lab.hierarchies.push_back({h.at("mount"), h.at("controllers"), h.at("base")});
   lab.switch_process = process_from(from.at("switch"));

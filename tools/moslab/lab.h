@@ -23,8 +23,14 @@ struct LabSpec {
   double rate_mbit = 0;             ///< of every node's link, each way; 0: unlimited
   std::vector<std::string> masks;   ///< directories that are empty on every node but n1
   std::string bin;                  ///< host directory of the programs, /usr/lib/drover in nodes
+  std::map<int, std::string> bins;  ///< the same of nodes that have others, by number
   std::vector<std::string> config;  ///< extra lines of every node's drover.conf
   bool daemons = true;
+
+  const std::string& bin_of(int index) const {
+    const auto own = bins.find(index);
+    return own == bins.end() ? bin : own->second;
+  }
 };
 
 /// Two nodes that do not reach each other, the lower one first.
