@@ -45,7 +45,7 @@ Status HollowThread::run_as(State state) {
   if (in_group_stop_) DROVER_CHECK(thread_.interrupt());
   DROVER_CHECK(thread_.resume());
   state_ = state;
-  at_signal_ = false;
+  at_signal_ = stopping_ = false;
   return {};
 }
 
@@ -110,7 +110,7 @@ Status HollowThread::stop() {
 }
 
 Status HollowThread::begin_to_stop() {
-  if (state_ != State::kCalling) return {};
+  if (state_ != State::kCalling || stopping_) return {};
   stopping_ = true;
   return thread_.interrupt();
 }

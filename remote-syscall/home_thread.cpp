@@ -348,9 +348,7 @@ Result<std::optional<std::int64_t>> HomeThread::make_own_call(CallRequest& reque
 }
 
 Status HomeThread::disturb() {
-  if (!call_.active || call_.disturbed || thread_->state() != HollowThread::State::kCalling) {
-    return {};
-  }
+  if (!call_.active || thread_->state() != HollowThread::State::kCalling) return {};
   call_.disturbed = true;
   return thread_->begin_to_stop();
 }

@@ -118,6 +118,7 @@ class Away {
     w.number<std::uint8_t>(0);
     request_.encode(w);
     result_.reset();
+    end_.reset();
     tell(FrameType::kCall, w.data());
   }
 
@@ -134,6 +135,7 @@ class Away {
   std::optional<siginfo_t> signal() {
     for (int i = 0; i < 2000 && signals_.empty(); ++i) {
       EXPECT_TRUE(server_->look());
+      EXPECT_TRUE(server_->rest());
       hear();
       if (signals_.empty()) usleep(1000);
     }
@@ -142,6 +144,19 @@ class Away {
     signals_.pop_front();
     return info;
   }
+  void send(int signal) const { EXPECT_EQ(kill(child_->pid(), signal), 0); }
+  /// Serves until that is so; false if it does not become so.
+  template <class Condition>
+  bool await(Condition condition) {
+    const auto deadline = std::chrono::steady_clock::now() + 20s;
+    while (!condition() && std::chrono::steady_clock::now() < deadline) {
+      EXPECT_TRUE(server_->look());
+      EXPECT_TRUE(server_->rest());
+      hear();
+    }
+    return condition();
+  }
+  bool has_signal() const { return !signals_.empty(); }
   bool no_signal() {
     EXPECT_TRUE(server_->look());
     hear();
@@ -545,6 +560,69 @@ TEST(HomeCpuTimers, WhoseSignalIsPendingComeHomeWithIt) {
   ASSERT_TRUE(queued);
   ASSERT_EQ(queued->size(), 1u);
   EXPECT_EQ(queued->front().si_timerid, away.timer());
+}
+
+// The body is lost, and P goes on from where it left, if nothing has had an effect.
+TEST(HomeCpuTimers, GoBackAsTheyWereIfNothingOfTheBodyCounts) {
+  Away away([] { return make_timer() + set_timer(90 * kMs, 30 * kMs); });
+  away.server().effects().watch({}, 0);
+  away.use(70 * kMs);
+  EXPECT_FALSE(away.server().effects().first());
+  ASSERT_TRUE(away.server().break_off());
+  ASSERT_TRUE(away.server().give_back_timers_as_they_were());
+  const itimerspec left = away.timer_in_p();
+  EXPECT_GT(in_ns(left.it_value), 60 * kMs);
+  EXPECT_LE(in_ns(left.it_value), 90 * kMs);
+  EXPECT_EQ(in_ns(left.it_interval), 30 * kMs);
+}
+
+TEST(HomeCpuTimers, HaveAnEffectWhenTheyExpireThoughTheSignalWaits) {
+  Away away([] { return make_timer() + set_timer(50 * kMs, 0); });
+  away.server().effects().watch({}, timer_signal());
+  away.block(timer_signal(), false);
+  EXPECT_FALSE(away.server().effects().first());
+  away.use(60 * kMs);
+  EXPECT_EQ(*pending_signals(away.pid()) & timer_signal(), timer_signal());
+  EXPECT_EQ(away.server().effects().first(), "a timer by CPU time that expired");
+}
+
+TEST(HomeCpuTimers, WaitForTheEndOfAStop) {
+  Away away([] { return make_timer() + set_timer(50 * kMs, 0); });
+  away.send(SIGSTOP);
+  EXPECT_TRUE(away.await([&] { return away.server().stopped(); }));
+  away.use(60 * kMs);
+  EXPECT_TRUE(away.no_signal());
+  EXPECT_EQ(*pending_signals(away.pid()) & timer_signal(), 0u);
+  away.send(SIGCONT);
+  const auto info = away.signal();
+  ASSERT_TRUE(info);
+  EXPECT_EQ(info->si_signo, kTimerSignal);
+}
+
+// The stop comes at any moment of the timer's expiring, whatever the thread is in.
+TEST(HomeCpuTimers, ExpireOnceHoweverAStopCrosses) {
+  constexpr int kTimes = 150;
+  Away away([] { return make_timer() + set_timer(100 * kMs, 100 * kMs); });
+  for (int i = 1; i <= kTimes; ++i) {
+    const bool in_call = i % 3 == 0;
+    if (in_call) away.begin_call(SYS_pause, {});
+    auto stop = std::async(std::launch::async, [&, i] {
+      for (volatile int spin = 0; spin < i * 997 % 40'000;) spin = spin + 1;
+      away.send(SIGSTOP);
+    });
+    away.use(static_cast<std::uint64_t>(i) * 100 * kMs + 10 * kMs);
+    stop.wait();
+    ASSERT_TRUE(away.await([&] { return away.server().stopped() || away.has_signal(); })) << i;
+    away.send(SIGCONT);
+    const auto info = away.signal();
+    ASSERT_TRUE(info) << i;
+    ASSERT_EQ(info->si_signo, kTimerSignal);
+    ASSERT_LE(info->si_overrun, 1) << i;
+    ASSERT_TRUE(away.await([&] { return !away.server().stop_begun(); })) << i;
+    ASSERT_TRUE(away.no_signal()) << i;
+    const bool ends = !in_call || away.await([&] { return away.end_of_call().has_value(); });
+    ASSERT_TRUE(ends) << i;
+  }
 }
 
 // A hop: the new guest goes on where the old one has ended, and hears what to wait for.
