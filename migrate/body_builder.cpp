@@ -12,6 +12,7 @@
 #include <sys/syscall.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstring>
 
@@ -322,6 +323,7 @@ Status BodyBuilder::confine_cpus(std::uint32_t possible_cpus) {
   if (sched_setaffinity(body_.pid, sizeof set, &set) != 0) {
     return errno_error("confine the body to the home node's CPU ids");
   }
+  body_.cpus = std::bit_cast<CpuSet>(set);
   return {};
 }
 
@@ -359,6 +361,8 @@ Result<Body> BodyBuilder::finish(const ProcessState& state) {
     DROVER_CHECK(thread->thread.set_extended_state(t.extended_state));
     DROVER_CHECK(thread->thread.set_signal_mask(t.mask));
     DROVER_CHECK(thread->thread.set_registers(t.registers));
+    thread->schedule = t.schedule;
+    if (t.schedule) follow_schedule(thread->tid, *t.schedule, body_.cpus);
     ++thread;
   }
   if (state.limits) DROVER_CHECK(limit_body(body_, *state.limits));

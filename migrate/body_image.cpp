@@ -227,6 +227,7 @@ Result<ThreadState> capture_body_thread(Body& body, const BodyThread& thread, Fo
   state.blocked_by_handlers = thread.blocked_by_handlers;
   state.clear_child_tid = thread.clear_child_tid;
   state.cpu = body.cpu.thread(body, thread.home_tid);
+  state.schedule = thread.schedule;
   return state;
 }
 

@@ -36,6 +36,7 @@ const sigset_t kChildSignal = [] {
   sigset_t set;
   sigemptyset(&set);
   sigaddset(&set, SIGCHLD);
+  sigaddset(&set, CpuAlarm::signal());
   return set;
 }();
 
@@ -43,6 +44,17 @@ std::int64_t now_ns(clockid_t clock) {
   timespec t{};
   clock_gettime(clock, &t);
   return std::int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec;
+}
+
+/// What a body has used when it was stopped for its image, if that is known.
+std::optional<CpuUsedMessage> cpu_used_by(const ProcessState& state) {
+  if (!state.cpu) return std::nullopt;
+  CpuUsedMessage used;
+  used.process = state.cpu->used;
+  for (const ThreadState& thread : state.threads) {
+    used.threads.push_back({thread.tid, 0, thread.cpu.used});
+  }
+  return used;
 }
 
 /// Answers the guest's questions for home's clocks until it knows enough.
@@ -132,6 +144,7 @@ Status Deputy::begin(const order::Outbound& order, OwnedFd socket) {
   process_ = *std::move(away);
   server_.emplace(process_->threads, process_->memory, *channel_, process_->actions, counters_,
                   process_->stopped);
+  DROVER_CHECK(server_->adopt_timers());
   for (const pid_t tid : process_->in_calls) server_->await_call(tid);
   if (process_->kept_state) keep();
   heard_ = beaten_ = left_ = Clock::now();
@@ -233,6 +246,10 @@ Status Deputy::on_body_frame(const Frame& frame) {
     DROVER_TRY(const auto beat, decode_record<GuestHeartbeat>(frame.payload, "heartbeat"));
     remote_cpu_.report(beat.cpu_ns);
     return {};
+  }
+  if (frame.type == type(FrameType::kCpuUsed)) {
+    DROVER_TRY(const auto used, CpuUsedMessage::decode(frame.payload));
+    remote_cpu_.report(used.process.runtime);
   }
   // A guest that fails right after its body has begun to run says kFailed.
   body_over_ = frame.type == type(FrameType::kEnded) || frame.type == type(FrameType::kFailed);
@@ -381,6 +398,7 @@ Status Deputy::rebuild_at_home() {
   const auto end = server_->take_event();
   if (end && end->kind == HomeEvent::Kind::kEnded) return on_event(*end);
   add_untold(state, *server_);
+  DROVER_CHECK(server_->give_back_timers(cpu_used_by(state)));
   DROVER_CHECK(rebuild.finish(state));
   figures_.freeze = Clock::now() - stopped_at;
   // It runs at home: nothing can fail any more.

@@ -41,12 +41,12 @@ void Deputy::hop(const order::Hop& order, OwnedFd socket) {
     static_cast<void>(channel_->send(type(FrameType::kDiscard), {}));
     static_cast<void>(channel_->close());
     channel_.emplace(*std::move(target));
-    server_->attach(*channel_, target_told_of_stop_);
+    Status status = server_->attach(*channel_, target_told_of_stop_);
     answer_due_ = false;  // of the guest that was left; the new one has not been asked
     body_over_ = false;
     heard_ = Clock::now();
     report_move(from, where_, outcome, "asked");
-    Status status = notice_silence(channel_->poll_fd(), lease_);
+    if (status) status = notice_silence(channel_->poll_fd(), lease_);
     if (status) status = server_->end_recall();
     if (!status) lost(status.error());
     return;

@@ -53,6 +53,7 @@ OwnedFd child_signals() {
   sigset_t set;
   sigemptyset(&set);
   sigaddset(&set, SIGCHLD);
+  sigaddset(&set, CpuAlarm::signal());
   sigprocmask(SIG_BLOCK, &set, nullptr);
   return OwnedFd(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
 }
@@ -207,6 +208,7 @@ Status Guest::await_commit() {
   DROVER_CHECK(stopped ? supervisor_->stand_still() : run_body());
   DROVER_CHECK(home_->send(type(FrameType::kRunning), {}));
   if (from_guest_) DROVER_CHECK(supervisor_->declare_anew());
+  DROVER_CHECK(supervisor_->tell_cpu_used());
   beaten_ = Clock::now();
   return fault_point("guest.image.running");
 }
@@ -230,8 +232,11 @@ Status Guest::serve() {
     lease_.listened(Clock::now() - listens);
     if ((ready[2].revents & POLLIN) != 0) {
       signalfd_siginfo info;
+      bool rang = false;
       while (read(children.get(), &info, sizeof info) > 0) {
+        rang = rang || static_cast<int>(info.ssi_signo) == CpuAlarm::signal();
       }
+      if (rang) DROVER_CHECK(supervisor_->on_cpu_alarm());
     }
     if ((ready[1].revents & POLLIN) != 0) DROVER_CHECK(supervisor_->on_notification());
   }

@@ -27,7 +27,9 @@ constexpr int kAllowed[] = {
     SYS_sendto, SYS_sendmsg, SYS_shutdown, SYS_getsockopt, SYS_setsockopt, SYS_ioctl, SYS_signalfd4,
     // the body
     SYS_ptrace, SYS_wait4, SYS_waitid, SYS_process_vm_readv, SYS_process_vm_writev, SYS_kill,
-    SYS_tgkill, SYS_tkill, SYS_pidfd_send_signal, SYS_prlimit64, SYS_getpgid, SYS_get_robust_list,
+    SYS_tgkill, SYS_tkill, SYS_pidfd_send_signal, SYS_prlimit64, SYS_timer_create,
+    SYS_timer_settime, SYS_timer_delete, SYS_setpriority, SYS_sched_setscheduler,
+    SYS_sched_setaffinity, SYS_getpgid, SYS_get_robust_list,
     // itself
     SYS_brk, SYS_munmap, SYS_mremap, SYS_madvise, SYS_futex, SYS_rt_sigprocmask, SYS_rt_sigaction,
     SYS_rt_sigreturn, SYS_rt_sigtimedwait, SYS_sigaltstack, SYS_restart_syscall, SYS_getpid,

@@ -114,6 +114,8 @@ void write_thread(WireWriter& w, const ThreadState& t, std::uint32_t protocol) {
   for (const siginfo_t& info : t.undelivered) w.record(info);
   if (protocol < 2) return;
   w.record(t.cpu);
+  w.number<std::uint8_t>(t.schedule ? 1 : 0);
+  w.record(t.schedule.value_or(Schedule{}));
 }
 
 ThreadState read_thread(WireReader& r, std::uint32_t protocol) {
@@ -135,6 +137,9 @@ ThreadState read_thread(WireReader& r, std::uint32_t protocol) {
   for (std::uint32_t i = 0; i < signals; ++i) t.undelivered.push_back(r.record<siginfo_t>());
   if (protocol < 2) return t;
   t.cpu = r.record<CpuAccount>();
+  const bool scheduled = r.number<std::uint8_t>() != 0;
+  const auto schedule = r.record<Schedule>();
+  if (scheduled) t.schedule = schedule;
   return t;
 }
 
@@ -143,6 +148,9 @@ Status check_threads(const std::vector<ThreadState>& threads) {
   std::set<std::int32_t> tids;
   for (const ThreadState& t : threads) {
     if (!is_possible(t.cpu)) return refusal("process state: an impossible CPU time");
+    if (t.schedule && !is_possible(*t.schedule)) {
+      return refusal("process state: no such niceness");
+    }
     if (!is_pid(t.tid)) return refusal("process state: no such tid can be made");
     if (!tids.insert(t.tid).second) return refusal("process state: a thread twice");
     for (const siginfo_t& info : t.undelivered) {

@@ -9,6 +9,7 @@
 
 #include "common/foreign_address.h"
 #include "common/process/limits.h"
+#include "common/process/schedule.h"
 #include "common/process/traced_thread.h"
 #include "common/protocol.h"
 #include "remote-syscall/body_messages.h"
@@ -152,7 +153,9 @@ struct ThreadState {
   std::string name;
   Bytes extended_state;
   std::vector<siginfo_t> undelivered;  // told to the body's thread, not yet delivered there
-  CpuAccount cpu;                      // of this absence, from protocol 2 on
+  // From protocol 2 on.
+  CpuAccount cpu;                         // of this absence
+  std::optional<Schedule> schedule = {};  // at home
 };
 
 struct ProcessState {

@@ -95,6 +95,7 @@ Status KeptProcess::put_back() {
   HomeRebuild rebuild(process_->threads, process_->memory, process_->contents,
                       process_->kept_pages);
   DROVER_CHECK(rebuild.load(state));
+  DROVER_CHECK(server_->give_back_timers_as_they_were());
   return rebuild.finish(state);
 }
 

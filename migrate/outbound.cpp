@@ -216,6 +216,7 @@ Status Outbound::check_may_move() const {
 Status Outbound::capture_threads(ForeignRange vdso) {
   for (const LeavingThread& thread : threads_) {
     DROVER_TRY(ThreadState state, capture_thread(thread.thread(), process_->memory, vdso));
+    DROVER_TRY(state.schedule, schedule_of(thread.tid()));
     states_.push_back(std::move(state));
   }
   return {};

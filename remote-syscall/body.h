@@ -21,8 +21,9 @@ struct BodyThread {
   std::int32_t home_tid = 0;  ///< as it sees itself, and that of P's thread
   TracedThread thread;
   std::uint64_t clear_child_tid = 0;
-  SignalMask declared_mask = 0;        ///< what P was last told
-  SignalMask blocked_by_handlers = 0;  ///< of that: not by the program itself
+  SignalMask declared_mask = 0;           ///< what P was last told
+  SignalMask blocked_by_handlers = 0;     ///< of that: not by the program itself
+  std::optional<Schedule> schedule = {};  ///< at home, as far as we have heard
 };
 
 struct Body {
@@ -36,6 +37,7 @@ struct Body {
   OwnedFd listener;  ///< of its seccomp filter
   std::array<KernelSigaction, kSignalCount> actions{};
   std::optional<MemoryLimits> limits;  ///< as home has told of them
+  CpuSet cpus{};                       ///< that it may have here
   BodyCpu cpu;
   bool counts_cpu = false;    ///< it is known what it has used elsewhere, and home takes part
   bool cpu_was_told = false;  ///< to the program, at some time while it was away

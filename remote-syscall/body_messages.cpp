@@ -65,6 +65,12 @@ Result<SignalMessage> SignalMessage::decode(ByteView data) {
   return message;
 }
 
+Result<ScheduleMessage> ScheduleMessage::decode(ByteView data) {
+  DROVER_TRY(const auto message, decode_record<ScheduleMessage>(data, "schedule"));
+  if (!is_possible(message.schedule)) return refusal("schedule: no such niceness");
+  return message;
+}
+
 Bytes ThreadsMessage::encode() const {
   WireWriter w;
   w.number(static_cast<std::uint32_t>(tids.size()));

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "common/frame.h"
+#include "common/process/schedule.h"
 #include "common/process/traced_thread.h"
 #include "common/wire.h"
 
@@ -58,6 +59,9 @@ enum class FrameType : std::uint16_t {
 
   // Since version 2.
   kLimits = 75,  // deputy: the program's limits of memory are now these: MemoryLimits
+  kCpuUsed,      // guest: what the body has used: CpuUsedMessage
+  kCpuWatch,     // deputy: when it wants to be told of that: CpuWatchMessage
+  kSchedule,     // deputy: a thread is scheduled so now: ScheduleMessage
   kStop = 85,    // deputy: a signal has stopped the process: the body is to stand still
   kContinue,     // deputy: it goes on
   kMaskAfter,    // guest: instead of kMask: MaskAfter
@@ -184,6 +188,15 @@ struct ThreadsMessage {
 
   Bytes encode() const;
   static Result<ThreadsMessage> decode(ByteView data);
+};
+
+/// kSchedule.
+struct ScheduleMessage {
+  std::int32_t tid = 0;
+  std::int32_t zero = 0;
+  Schedule schedule;
+
+  static Result<ScheduleMessage> decode(ByteView data);
 };
 
 struct NeedHome {

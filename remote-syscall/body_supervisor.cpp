@@ -19,8 +19,8 @@ Status check_empty(const Frame& frame) {
 }  // namespace
 
 BodySupervisor::BodySupervisor(Body& body, SecureChannel& channel)
-    : body_(&body), channel_(&channel) {
-  for (BodyThread& thread : body.threads) threads_.emplace_back(body, thread, channel);
+    : body_(&body), channel_(&channel), cpu_(body, channel) {
+  for (BodyThread& thread : body.threads) threads_.emplace_back(body, thread, channel, cpu_);
 }
 
 Result<ThreadSupervisor*> BodySupervisor::thread(std::int32_t home_tid) {
@@ -140,6 +140,14 @@ Status BodySupervisor::on_frame(const Frame& frame) {
       DROVER_TRY(const auto message, SignalMessage::decode(frame.payload));
       return on_signal(message);
     }
+    case FrameType::kSchedule: {
+      DROVER_TRY(const auto message, ScheduleMessage::decode(frame.payload));
+      return on_schedule(message);
+    }
+    case FrameType::kCpuWatch: {
+      DROVER_TRY(const auto message, CpuWatchMessage::decode(frame.payload));
+      return cpu_.watch(message);
+    }
     case FrameType::kLimits: {
       DROVER_TRY(const auto limits, decode_record<MemoryLimits>(frame.payload, "limits"));
       return limit_body(*body_, limits);
@@ -149,10 +157,19 @@ Status BodySupervisor::on_frame(const Frame& frame) {
   }
 }
 
+// One that has just ended needs none.
+Status BodySupervisor::on_schedule(const ScheduleMessage& message) {
+  const auto found = std::ranges::find(body_->threads, message.tid, &BodyThread::home_tid);
+  if (found == body_->threads.end()) return {};
+  found->schedule = message.schedule;
+  follow_schedule(found->tid, message.schedule, body_->cpus);
+  return {};
+}
+
 // A call that was answered may have made a thread.
 Status BodySupervisor::take_up_made() {
   if (body_->threads.size() == threads_.size()) return {};
-  ThreadSupervisor& made = threads_.emplace_back(*body_, body_->threads.back(), *channel_);
+  ThreadSupervisor& made = threads_.emplace_back(*body_, body_->threads.back(), *channel_, cpu_);
   return stopped_ ? Status{} : made.run();
 }
 

@@ -8,6 +8,7 @@
 #include <map>
 #include <vector>
 
+#include "remote-syscall/cpu_watch.h"
 #include "remote-syscall/thread_supervisor.h"
 
 namespace drover {
@@ -19,6 +20,8 @@ class BodySupervisor {
  public:
   /// Both outlive this. The body is stopped, its registers set.
   BodySupervisor(Body& body, SecureChannel& channel);
+  BodySupervisor(const BodySupervisor&) = delete;
+  BodySupervisor& operator=(const BodySupervisor&) = delete;
 
   /// Lets the body run, or those threads go on that are stopped; not while the process is stopped.
   Status run();
@@ -52,11 +55,16 @@ class BodySupervisor {
   /// Tells home the program's threads, masks and actions: where the body was before, that may have
   /// been said to a home that could not hear it any more.
   Status declare_anew();
+  /// Tells home what the body has used by now.
+  Status tell_cpu_used() { return cpu_.tell(); }
+  /// A CpuAlarm rang.
+  Status on_cpu_alarm() { return frozen() || ended() ? Status{} : cpu_.on_alarm(); }
   const OwnedFd& listener() const { return body_->listener; }
 
  private:
   Result<ThreadSupervisor*> thread(std::int32_t home_tid);
   Status on_signal(const SignalMessage& message);
+  Status on_schedule(const ScheduleMessage& message);
   bool awaits_home() const;
   void forget_ended();
   Status take_up_made();
@@ -64,6 +72,7 @@ class BodySupervisor {
 
   Body* body_;
   SecureChannel* channel_;
+  CpuWatch cpu_;
   std::list<ThreadSupervisor> threads_;
   bool stopped_ = false;
 };

@@ -35,7 +35,7 @@ Status ThreadSupervisor::make_thread(std::int32_t home_tid) {
   DROVER_TRY(const Registers born, made.thread.registers());
   DROVER_CHECK(made.thread.set_registers(call_.wanted.registers(r, born)));
   body_->threads.push_back({made.thread.tid(), home_tid, made.thread, call_.wanted.clear_child_tid,
-                            thread_->declared_mask, 0});
+                            thread_->declared_mask, 0, thread_->schedule});
   r.rax = static_cast<std::uint64_t>(home_tid);
   r.orig_rax = static_cast<std::uint64_t>(-1);
   DROVER_CHECK(maker.set_registers(r));

@@ -69,18 +69,6 @@ bool tells_cpu_time(int number) {
   return number == SYS_clock_gettime || number == SYS_getrusage || number == SYS_times;
 }
 
-bool is_about_cpu_time(int number) {
-  switch (number) {
-    case SYS_clock_gettime:
-    case SYS_timer_create:
-    case SYS_getitimer:
-    case SYS_setitimer:
-      return true;
-    default:
-      return false;
-  }
-}
-
 void add_body_cpu(const CallRequest& request, const CallReply& reply, Body& body,
                   std::int32_t caller, Bytes& data) {
   if (reply.pieces.empty()) return;

@@ -9,9 +9,6 @@ namespace drover {
 /// Whether answers to this call tell of CPU time: clock_gettime, getrusage and times may.
 bool tells_cpu_time(int number);
 
-/// Whether home can answer the call only if it is told of the CPU time used away.
-bool is_about_cpu_time(int number);
-
 /// Adds what the body has used to `data`, the contents of the reply's pieces. The call is one of
 /// thread `caller`.
 void add_body_cpu(const CallRequest& request, const CallReply& reply, Body& body,

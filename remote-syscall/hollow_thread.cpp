@@ -45,7 +45,7 @@ Status HollowThread::run_as(State state) {
   if (in_group_stop_) DROVER_CHECK(thread_.interrupt());
   DROVER_CHECK(thread_.resume());
   state_ = state;
-  at_signal_ = false;
+  at_signal_ = stopping_ = false;
   return {};
 }
 
@@ -70,6 +70,18 @@ Status HollowThread::start_again(CallRequest& request) {
     if (!other_stop) return thread_.resume();
     if (other_stop->kind != Stop::Kind::kInterrupt) return handle(*other_stop);
   }
+}
+
+Result<std::optional<std::int64_t>> HollowThread::call(CallRequest& request) {
+  DROVER_CHECK(start(request));
+  while (state_ == State::kCalling) {
+    DROVER_TRY(const Stop stop, thread_.wait_for_stop());
+    DROVER_CHECK(handle(stop, Asked::kYes));
+  }
+  // What it has come upon is no call of the program's.
+  for (TakenSignal& signal : signals_) signal.interrupted.reset();
+  const auto result = take_result();
+  return result && is_restart(*result) ? std::nullopt : result;
 }
 
 Status HollowThread::set_up(CallRequest& request) {
@@ -98,7 +110,7 @@ Status HollowThread::stop() {
 }
 
 Status HollowThread::begin_to_stop() {
-  if (state_ != State::kCalling) return {};
+  if (state_ != State::kCalling || stopping_) return {};
   stopping_ = true;
   return thread_.interrupt();
 }

@@ -80,6 +80,10 @@ class HollowThread {
   /// The same for one that goes on after it was disturbed: signals that wait find the thread in
   /// it, and end it only if it does not end by itself.
   Status start_again(CallRequest& request);
+  /// Makes a call of ours, one that does not wait in the kernel, and waits for its end. It is made
+  /// as the program would make it: with its signal mask. Nothing: a signal, or a stop of the
+  /// process, came before it. Only when stopped, in no such stop, with no result left to take.
+  Result<std::optional<std::int64_t>> call(CallRequest& request);
   /// Takes up what has happened to the thread since; never blocks. One that rested in a stop of the
   /// process which is over is found stopped.
   Status look();

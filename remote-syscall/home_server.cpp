@@ -19,6 +19,7 @@ HomeServer::HomeServer(std::list<HollowThread>& threads, const ForeignMemory& me
                .channel = &channel,
                .files = HomeFiles(memory.pid()),
                .limits = HomeLimits(memory.pid()),
+               .timers = HomeCpuTimers(memory.pid()),
                .actions = actions,
                .counters = &counters,
                .event = {}},
@@ -72,6 +73,11 @@ Status HomeServer::serve(const Frame& frame) {
       DROVER_TRY(const auto m, decode_record<ExitMessage>(frame.payload, "exit"));
       return on_exit(m);
     }
+    case FrameType::kCpuUsed: {
+      DROVER_TRY(const auto m, CpuUsedMessage::decode(frame.payload));
+      process_.timers.told(m);
+      return tend_timers();
+    }
     case FrameType::kThreads: {
       DROVER_TRY(const auto m, ThreadsMessage::decode(frame.payload));
       return on_threads(m);
@@ -111,6 +117,7 @@ Status HomeServer::end_thread(HomeThread& thread) {
   for (const siginfo_t& info : thread.untold()) {
     if (!is_for_thread(info, process_.memory->pid())) leader().untold().push_back(info);
   }
+  process_.timers.thread_ended(thread.tid());
   const HollowThread* const hollow = &thread.hollow();
   threads_.remove_if([&](const HomeThread& other) { return &other == &thread; });
   process_.threads->remove_if([&](const HollowThread& other) { return &other == hollow; });
@@ -143,7 +150,9 @@ Status HomeServer::on_fatal(const FatalMessage& message) {
 Status HomeServer::look() {
   for (HomeThread& thread : threads_) DROVER_CHECK(thread.look());
   DROVER_CHECK(notice_end());
-  return follow_stop();
+  DROVER_CHECK(follow_stop());
+  DROVER_CHECK(tend_timers());
+  return notice_end();
 }
 
 // The leading thread's end is told last.
@@ -212,7 +221,34 @@ Status HomeServer::take_back(pid_t tid, std::vector<siginfo_t> infos) {
   return told && !infos.empty() ? (*told)->take_back(infos) : Status{};
 }
 
-Status HomeServer::tell_of_changes() { return process_.limits.tell_changes(*process_.channel); }
+Status HomeServer::tell_of_changes() {
+  process_.timers.notice_limit();
+  return process_.limits.tell_changes(*process_.channel);
+}
+
+Status HomeServer::adopt_timers() {
+  if (process_.channel->protocol() < 2) return {};
+  timers_are_ours_ = true;
+  return process_.timers.adopt(*process_.threads, *process_.memory);
+}
+
+Status HomeServer::give_back_timers(const std::optional<CpuUsedMessage>& last) {
+  if (!std::exchange(timers_are_ours_, false)) return {};
+  if (last) process_.timers.told(*last);
+  return process_.timers.give_back(*process_.threads, *process_.memory);
+}
+
+Status HomeServer::give_back_timers_as_they_were() {
+  process_.timers.forget_away();
+  return give_back_timers({});
+}
+
+// In a stop nothing is used, and what was due before it comes after it.
+Status HomeServer::tend_timers() {
+  if (!timers_are_ours_ || process_.recalling || process_.event || process_.ending) return {};
+  if (stop_begun()) return {};
+  return process_.timers.tend(threads_, *process_.channel);
+}
 
 Status HomeServer::begin_recall() {
   process_.recalling = true;
@@ -264,16 +300,20 @@ std::vector<HollowThread*> HomeServer::resting() {
   return found;
 }
 
-void HomeServer::attach(SecureChannel& channel, bool stopped) {
+Status HomeServer::attach(SecureChannel& channel, bool stopped) {
   process_.channel = &channel;
   process_.limits.begin_anew();
+  process_.timers.begin_anew();
   told_of_stop_ = stopped;
   for (HomeThread& thread : threads_) thread.begin_anew();
+  if (channel.protocol() < 2) return give_back_timers({});
+  return timers_are_ours_ ? Status{} : adopt_timers();
 }
 
 Status HomeServer::end_recall() {
   if (!process_.recalling) return {};
   process_.recalling = false;
+  if (!timers_are_ours_) DROVER_CHECK(adopt_timers());
   for (HomeThread& thread : threads_) {
     // Also those that it blocks by now: what a handler blocks, the guest keeps until its end.
     for (const siginfo_t& info : std::exchange(thread.untold(), {})) {

@@ -26,6 +26,14 @@ class HomeServer {
   /// For how long it is well that threads are stopped and would not notice a signal: then it is to
   /// `rest`. Nothing if none is.
   std::optional<std::chrono::milliseconds> deaf_patience() const;
+  /// Takes P's timers by CPU time over, which count both sides from now on: before anything else.
+  Status adopt_timers();
+  /// Gives them back; `last` is what the body has used in all, if that is known. If P does not come
+  /// home after all, `end_recall` takes them over again.
+  Status give_back_timers(const std::optional<CpuUsedMessage>& last);
+  /// The same, as if nothing had ever been used away.
+  Status give_back_timers_as_they_were();
+
   /// Tells the guest what others have changed of P. To be called now and then.
   Status tell_of_changes();
   /// The thread of the body is in a call that a move has disturbed, and goes on with it.
@@ -49,9 +57,9 @@ class HomeServer {
   /// Threads of P that are in no call.
   std::vector<HollowThread*> resting();
 
-  /// Serves another body from now on, which has been told of a stop or not. The old one is no
-  /// longer answered.
-  void attach(SecureChannel& channel, bool stopped = false);
+  /// Serves another body from now on, whose threads are stopped, and which has been told of a
+  /// stop or not. The old one is no longer answered.
+  Status attach(SecureChannel& channel, bool stopped = false);
 
   /// A signal stops the process, or at least some of its threads so far.
   bool stop_begun() const;
@@ -74,6 +82,7 @@ class HomeServer {
   Status on_threads(const ThreadsMessage& message);
   Status on_fatal(const FatalMessage& message);
   Status take_back(pid_t tid, std::vector<siginfo_t> infos);
+  Status tend_timers();
   Status notice_end();
   Status follow_stop();
   Status let_rest();
@@ -84,6 +93,7 @@ class HomeServer {
   Status serve_kept();
 
   HomeProcess process_;
+  bool timers_are_ours_ = false;
   std::list<HomeThread> threads_;  // of each of the process that has not ended
   bool told_of_stop_ = false;
   std::deque<Frame> kept_;  // of a body that had not heard of the stop yet

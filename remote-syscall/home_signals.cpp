@@ -67,6 +67,7 @@ Status HomeThread::tell_signal(const siginfo_t& info) {
   message.tid = tid();
   message.info = info;
   signal_told_ = true;
+  handled_ |= signal_bit(info.si_signo);
   ++signals_told_;
   if (process_->channel->protocol() >= kFirstWithMaskAfter) {
     const auto mask = thread_->thread().signal_mask();
@@ -216,6 +217,7 @@ Status HomeThread::on_action(const ActionMessage& message) {
 Status HomeThread::on_mask(const MaskMessage& message) {
   if (goes_on_ && is_known(message)) return {};
   frame_came();
+  handled_ &= message.mask;
   DROVER_CHECK(thread_->stop());
   DROVER_CHECK(look());
   if (thread_->state() != HollowThread::State::kStopped) return {};

@@ -117,6 +117,7 @@ Status HomeThread::start(bool goes_on) {
   if (call_.changes_descriptors) ++process_->changing_descriptors;
   if (call_.holds_position) ++process_->holding_positions;
   process_->files.before_in_p(call_.request);
+  call_.timer_change = process_->timers.before(call_.request);
   DROVER_CHECK(goes_on ? thread_->start_again(call_.request) : thread_->start(call_.request));
   // Short calls end at once: let P run, if it is on this CPU, before going to sleep.
   for (int i = 0; i < 3 && thread_->state() == HollowThread::State::kCalling; ++i) {
@@ -160,8 +161,9 @@ Status HomeThread::look() {
   // First: a call that the stop cut short is begun again, and finds the signals.
   if (thread_->state() != HollowThread::State::kCalling) DROVER_CHECK(queue_given_back());
   while (!over()) {
-    const auto signal = thread_->take_signal();
+    auto signal = thread_->take_signal();
     if (!signal) break;
+    process_->timers.taken(signal->info);
     DROVER_CHECK(handle_signal(*signal));
   }
   if (over()) return {};
@@ -266,11 +268,15 @@ Status HomeThread::reply(CallEnd end, std::int64_t result, std::optional<std::in
           process_->memory->read(data + piece.offset, std::span(out_).subspan(at, piece.length)));
       at += piece.length;
     }
+    process_->timers.after(call_.request, tid(), call_.timer_change, reply.result, pieces_, out_);
     reply.pieces = pieces_;
     reply.data = out_;
   }
   if (began && *came_to == 0 && HomeLimits::are_changed_by(call_.request.number)) {
     DROVER_CHECK(process_->limits.tell_changes(*process_->channel));
+  }
+  if (began && *came_to == 0 && HomeSchedules::are_changed_by(call_.request.number)) {
+    DROVER_CHECK(HomeSchedules::tell(call_.request, tid(), *process_->threads, *process_->channel));
   }
   if (end == CallEnd::kInterrupted) goes_on_ = false;
   if (began) ++process_->counters->calls[call_.request.number].served;
@@ -317,6 +323,35 @@ Status HomeThread::exit() {
   ++process_->counters->calls[SYS_exit].served;
   DROVER_CHECK(thread_->start_to_end(request));
   return thread_->await_end();
+}
+
+bool HomeThread::idle() const {
+  const HollowThread::State state = thread_->state();
+  return !over() && !call_.active &&
+         (state == HollowThread::State::kParked || state == HollowThread::State::kStopped);
+}
+
+Result<bool> HomeThread::stop_for_us() {
+  if (process_->recalling || process_->event || !idle()) return false;
+  DROVER_CHECK(thread_->stop());
+  DROVER_CHECK(look());
+  return idle() && !process_->event && thread_->state() == HollowThread::State::kStopped &&
+         !thread_->in_group_stop();
+}
+
+Result<std::optional<std::int64_t>> HomeThread::make_own_call(CallRequest& request) {
+  DROVER_TRY(const bool stopped, stop_for_us());
+  if (!stopped) return std::optional<std::int64_t>();
+  process_->effects.happened("a timer by CPU time that expired");
+  DROVER_TRY(const auto result, thread_->call(request));
+  DROVER_CHECK(look());
+  return result;
+}
+
+Status HomeThread::disturb() {
+  if (!call_.active || thread_->state() != HollowThread::State::kCalling) return {};
+  call_.disturbed = true;
+  return thread_->begin_to_stop();
 }
 
 Status HomeThread::break_off() {

@@ -13,8 +13,10 @@
 #include "remote-syscall/body_messages.h"
 #include "remote-syscall/effects.h"
 #include "remote-syscall/hollow_thread.h"
+#include "remote-syscall/home_cpu_timers.h"
 #include "remote-syscall/home_files.h"
 #include "remote-syscall/home_limits.h"
+#include "remote-syscall/home_schedules.h"
 
 namespace drover {
 
@@ -52,6 +54,7 @@ struct HomeProcess {
   SecureChannel* channel;
   HomeFiles files;
   HomeLimits limits;
+  HomeCpuTimers timers;
   std::array<KernelSigaction, kSignalCount> actions;
   CallCounters* counters;
   bool recalling = false;
@@ -107,6 +110,18 @@ class HomeThread {
   /// It was told to stop, and does so only when the move has been given up.
   void is_to_stop_late() { call_.disturbed = true; }
 
+  /// Whether it is in no call of the program's.
+  bool idle() const;
+  /// Whether it has been told of this signal, and blocks it since: so its handler runs.
+  bool handles(int signal) const { return (handled_ & signal_bit(signal)) != 0; }
+  /// Stops it, when idle. False: it is not at our disposal after all.
+  Result<bool> stop_for_us();
+  /// Has it make a call of ours, because a timer expires, when idle (HollowThread::call). Nothing:
+  /// it was not made.
+  Result<std::optional<std::int64_t>> make_own_call(CallRequest& request);
+  /// Tells it to stop in the call that it is in, which goes on afterwards; does not wait for it.
+  Status disturb();
+
   /// The channel leads to another body now.
   void begin_anew();
   /// The body is lost: stops, and forgets the call that it is in. Signals that this takes from it
@@ -126,6 +141,7 @@ class HomeThread {
     bool disturbed = false;  // by something that the program is not to see
     bool changes_descriptors = false;
     bool holds_position = false;
+    std::optional<TimerChange> timer_change;
   };
 
   void frame_came();
@@ -172,6 +188,7 @@ class HomeThread {
     siginfo_t info;
   };
   std::deque<Told> in_flight_;  // as far as we know
+  SignalMask handled_ = 0;
   std::vector<siginfo_t> untold_;
   std::vector<siginfo_t> given_back_;  // and not yet pending again
   Bytes out_;                          // reused: contents of a reply

@@ -6,6 +6,8 @@
 #include <cstring>
 #include <span>
 
+#include "remote-syscall/body_messages.h"
+
 namespace drover {
 namespace {
 

@@ -82,6 +82,7 @@ Status ThreadSupervisor::declare_mask(SignalMask mask, SignalMask kept) {
   thread_->blocked_by_handlers |= kept & ~thread_->declared_mask;
   thread_->blocked_by_handlers &= mask;
   thread_->declared_mask = mask;
+  if (awaits_mask_) DROVER_CHECK(cpu_->before_unblocking(thread_->home_tid));
   return send_mask(awaits_mask_);
 }
 

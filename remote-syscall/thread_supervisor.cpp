@@ -2,7 +2,6 @@
 
 #include <linux/audit.h>
 #include <sys/ioctl.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 
 #include "common/log.h"
@@ -72,7 +71,7 @@ Status ThreadSupervisor::dispatch(const seccomp_notif& notification) {
     case CallClass::kBoth:
       return mediate(notification);
     case CallClass::kFollowed:
-      return body_can_follow(number, arguments) ? forward(notification) : need_home(number);
+      return body_can_follow(number) ? forward(notification) : need_home(number);
     case CallClass::kExit:
       return end(notification);
     case CallClass::kLocal:
@@ -96,15 +95,14 @@ Status ThreadSupervisor::end(const seccomp_notif& notification) {
   message.whole_process = whole_process ? 1 : 0;
   exiting_ = whole_process;
   leaving_ = !whole_process;
+  if (whole_process) DROVER_CHECK(cpu_->tell());
   DROVER_CHECK(channel_->send(type(FrameType::kExit), encode_record(message)));
   return leaving_ ? let_through(notification.id) : Status{};
 }
 
-bool ThreadSupervisor::body_can_follow(int number, const CallArguments& arguments) const {
+bool ThreadSupervisor::body_can_follow(int number) const {
   if (channel_->protocol() < 2) return false;
-  if (number == SYS_setrlimit) return arguments[0] != RLIMIT_CPU;
-  if (number == SYS_prlimit64) return arguments[1] != RLIMIT_CPU;
-  return body_->counts_cpu && number == SYS_clock_gettime;
+  return body_->counts_cpu || number != SYS_clock_gettime;
 }
 
 Status ThreadSupervisor::forward(const seccomp_notif& notification) {
@@ -121,6 +119,7 @@ Status ThreadSupervisor::forward(const seccomp_notif& notification) {
 }
 
 Status ThreadSupervisor::send_call() {
+  DROVER_CHECK(cpu_->before_call(call_.request, thread_->home_tid));
   call_.active = true;
   call_.sent = Clock::now();
   ++call_.sequence;

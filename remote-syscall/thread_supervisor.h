@@ -12,6 +12,7 @@
 
 #include "common/secure_channel.h"
 #include "remote-syscall/body.h"
+#include "remote-syscall/cpu_watch.h"
 #include "remote-syscall/marshal.h"
 #include "remote-syscall/wanted_thread.h"
 
@@ -20,8 +21,8 @@ namespace drover {
 class ThreadSupervisor {
  public:
   /// All outlive this. The thread is stopped, its registers set.
-  ThreadSupervisor(Body& body, BodyThread& thread, SecureChannel& channel)
-      : body_(&body), thread_(&thread), channel_(&channel) {}
+  ThreadSupervisor(Body& body, BodyThread& thread, SecureChannel& channel, CpuWatch& cpu)
+      : body_(&body), thread_(&thread), channel_(&channel), cpu_(&cpu) {}
 
   const BodyThread& thread() const { return *thread_; }
 
@@ -80,7 +81,7 @@ class ThreadSupervisor {
   Status leave_futex();
   Result<bool> signal_waits_in_body();
   Status forget_vanished();
-  bool body_can_follow(int number, const CallArguments& arguments) const;
+  bool body_can_follow(int number) const;
   Status forward(const seccomp_notif& notification);
   Status mediate(const seccomp_notif& notification);
   Status send_call();
@@ -121,6 +122,7 @@ class ThreadSupervisor {
   Body* body_;
   BodyThread* thread_;
   SecureChannel* channel_;
+  CpuWatch* cpu_;
   Call call_;
   bool frozen_ = true;
   bool stands_still_ = false;  // frozen, but where nobody else could take over from it

@@ -27,7 +27,7 @@ class Scratch {
   }
 
   /// Of a thread's room for data, what calls of ours need; the rest is for the program's.
-  static constexpr std::uint64_t kOwnDataSize = 32 * kPageSize;
+  static constexpr std::uint64_t kOwnDataSize = 8 * kPageSize;
   /// What is left of a mapping if the rooms are cut down to that.
   static constexpr std::uint64_t least_size_for(std::size_t threads) {
     return kDataOffset + threads * kOwnDataSize;
@@ -65,7 +65,7 @@ class Scratch {
   /// kDataSize bytes.
   ForeignAddress data() const { return start_ + kDataOffset + thread_ * kDataSize; }
   /// Part of that: for the table of calls that are made in a row.
-  ForeignAddress table() const { return data() + 16 * kPageSize; }
+  ForeignAddress table() const { return data() + 4 * kPageSize; }
 
   /// Writes the code page. The mapping must exist and be writable.
   Status write_code(const ForeignMemory& memory) const;

@@ -5,6 +5,7 @@
 
 #include "migrate/image.h"
 #include "remote-syscall/body_messages.h"
+#include "remote-syscall/cpu_messages.h"
 #include "remote-syscall/marshal.h"
 
 using namespace drover;
@@ -34,7 +35,7 @@ void read_outcome(ByteView bytes) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   if (size == 0) return 0;
   const ByteView bytes(reinterpret_cast<const std::byte*>(data) + 1, size - 1);
-  switch (data[0] % 12) {
+  switch (data[0] % 15) {
     case 0:
       if (const auto m = Hello::decode(bytes)) require(std::ranges::equal(m->encode(), bytes));
       break;
@@ -72,6 +73,19 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       break;
     case 11:
       read_record<MemoryLimits>(bytes);
+      break;
+    case 12:
+      if (const auto m = ScheduleMessage::decode(bytes)) require(is_possible(m->schedule));
+      break;
+    case 13:
+      if (const auto m = CpuUsedMessage::decode(bytes)) {
+        require(std::ranges::equal(m->encode(), bytes));
+      }
+      break;
+    case 14:
+      if (const auto m = CpuWatchMessage::decode(bytes)) {
+        require(std::ranges::equal(m->encode(), bytes));
+      }
       break;
   }
   return 0;

@@ -85,6 +85,7 @@ ProcessState some_state() {
   state.cpu = CpuAccount{{900, 700, 200}, {690, 210}};
   state.cpu_was_told = true;
   state.threads[1].cpu = {{90, 70, 20}, {69, 21}};
+  state.threads[1].schedule = Schedule{7, SCHED_BATCH, {3}};
   state.limits.emplace();
   state.limits->stack = {1 << 23, 1 << 24};
   return state;

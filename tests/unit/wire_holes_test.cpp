@@ -28,7 +28,7 @@ class Reused {
   }
   static void set(SignalMessage& to, const SignalMessage& from) {
     to.tid = from.tid;
-    to.to_thread = from.to_thread;
+    to.although_blocked = from.although_blocked;
     to.info = from.info;
   }
   static void set(FatalMessage& to, const FatalMessage& from) {
