@@ -83,7 +83,7 @@ Status ReturnedSignals::take_back(Injection& injection) {
 
 void ReturnedSignals::add(const siginfo_t& info, bool to_thread) {
   Kind& kind = kind_of(info.si_signo);
-  kind.returned.push_back({info, to_thread});
+  kind.returned.signals.push_back({info, to_thread});
   if (!kind.realtime) kind.signals |= signal_bit(info.si_signo);
   // To send a stop takes a SIGCONT back.
   if ((kind.signals & kStopSignals) != 0) kind.signals |= signal_bit(SIGCONT);
@@ -111,14 +111,25 @@ Status ReturnedSignals::send_first(Injection& injection, Kind& kind) const {
   return {};
 }
 
-/// Of that kind nothing waits for the thread any more. Of what did, `others` has what is neither
-/// ours nor known. The kernel gives a thread its own first. No more than there are now: a timer may
-/// send again what is taken from it, faster than we take it.
+/// Of that kind nothing waits for the thread any more. `others` has what is not ours.
 Status ReturnedSignals::take_out(Injection& injection, Kind& kind) const {
-  DROVER_TRY(const auto waiting, pending(kind));
+  DROVER_TRY(std::vector<Sent> taken, take(injection, kind));
+  keep_found(kind, kind.returned, taken);
+  keep_found(kind, kind.others, taken);
+  auto& others = kind.others.signals;
+  others.insert(others.end(), taken.begin(), taken.end());
+  return {};
+}
+
+/// Takes from the thread what waits for it. The kernel gives a thread its own first. No more than
+/// there are now: a timer may send again what is taken from it, faster than we take it.
+Result<std::vector<ReturnedSignals::Sent>> ReturnedSignals::take(Injection& injection,
+                                                                 const Kind& kind) const {
+  DROVER_TRY(auto waiting, pending(kind));
+  const std::size_t all = waiting.size();
   std::vector<Sent> taken;
-  for (std::size_t from = 0; from < waiting.size(); from += kMostInARow) {
-    const std::size_t n = std::min(kMostInARow, waiting.size() - from);
+  for (std::size_t from = 0; from < all; from += kMostInARow) {
+    const std::size_t n = std::min(kMostInARow, all - from);
     DROVER_TRY(const auto room, BorrowedRoom::of(*thread_, *memory_, n));
     DROVER_CHECK(memory_->write_record(room.set(), kind.signals));
     DROVER_CHECK(memory_->write_record(room.at_once(), timespec{}));
@@ -129,27 +140,40 @@ Status ReturnedSignals::take_out(Injection& injection, Kind& kind) const {
                        {room.set().value(), room.info(i).value(), room.at_once().value(),
                         sizeof kind.signals}});
     }
-    DROVER_TRY(const std::size_t got, injection.call_while_good(*memory_, calls));
-    std::vector<siginfo_t> infos(got);
+    DROVER_TRY(const CallsMade made, injection.call_while_good(*memory_, calls));
+    std::vector<siginfo_t> infos(made.good);
     DROVER_CHECK(memory_->read(room.info(0), std::as_writable_bytes(std::span(infos))));
     DROVER_CHECK(room.give_back());
     for (const siginfo_t& info : infos) {
       const auto same = [&](const Sent& other) { return same_signal(info, other.info); };
       const auto found = std::ranges::find_if(waiting, same);
       taken.push_back({info, found != waiting.end() && found->to_thread});
+      if (found != waiting.end()) waiting.erase(found);
     }
-    if (got < n) break;
+    if (made.good < n) break;
   }
-  for (const auto* known : {&kind.returned, &kind.others}) {
-    for (const Sent& signal : *known) {
+  return taken;
+}
+
+/// Of what was queued, another thread may have taken some of the process's: that is told already.
+/// Of a signal that is not queued twice, the one may only have become one with another.
+void ReturnedSignals::keep_found(const Kind& kind, Row& row, std::vector<Sent>& taken) {
+  std::vector<Sent> kept;
+  for (std::size_t i = 0; i < row.signals.size(); ++i) {
+    const Sent& signal = row.signals[i];
+    if (i < row.queued) {
       const auto found = std::ranges::find_if(taken, [&](const Sent& other) {
         return other.to_thread == signal.to_thread && same_signal(signal.info, other.info);
       });
-      if (found != taken.end()) taken.erase(found);
+      if (found != taken.end()) {
+        taken.erase(found);
+      } else if (kind.realtime) {
+        continue;
+      }
     }
+    kept.push_back(signal);
   }
-  kind.others.insert(kind.others.end(), taken.begin(), taken.end());
-  return {};
+  row = {std::move(kept), 0};
 }
 
 /// What waits of that kind for the thread and, if it is the leading one, for the process. What the
@@ -181,7 +205,8 @@ Result<std::vector<ReturnedSignals::Sent>> ReturnedSignals::pending(const Kind& 
   return all;
 }
 
-Status ReturnedSignals::queue(Injection& injection, const std::vector<Sent>& signals) const {
+Status ReturnedSignals::queue(Injection& injection, Row& row) const {
+  const std::vector<Sent>& signals = row.signals;
   const auto process = static_cast<std::uint64_t>(memory_->pid());
   const auto thread = static_cast<std::uint64_t>(thread_->tid());
   for (std::size_t from = 0; from < signals.size(); from += kMostInARow) {
@@ -202,23 +227,35 @@ Status ReturnedSignals::queue(Injection& injection, const std::vector<Sent>& sig
               : InjectedCall{"rt_sigqueueinfo", SYS_rt_sigqueueinfo, {process, number, at}});
     }
     DROVER_CHECK(memory_->write(room.info(0), std::as_bytes(std::span(infos))));
-    const Status sent = injection.call_all(*memory_, calls);
+    DROVER_TRY(const CallsMade made, injection.call_while_good(*memory_, calls));
+    row.queued += made.good;
     DROVER_CHECK(room.give_back());
-    DROVER_CHECK(sent);
+    DROVER_CHECK(made.failure);
   }
   return {};
 }
 
+/// No other waits before one of those returned. Of the process's, another thread may have taken
+/// some.
 Result<bool> ReturnedSignals::come_first(const Kind& kind) const {
   if (!kind.realtime) return true;
   DROVER_TRY(const auto waiting, pending(kind));
+  const auto& returned = kind.returned.signals;
   for (const bool to_thread : {true, false}) {
-    auto next = waiting.begin();
-    for (const Sent& signal : kind.returned) {
+    auto next = returned.begin();
+    bool other_came = false;
+    for (const Sent& signal : waiting) {
       if (signal.to_thread != to_thread) continue;
-      while (next != waiting.end() && next->to_thread != to_thread) ++next;
-      if (next == waiting.end() || !same_signal(next->info, signal.info)) return false;
-      ++next;
+      const auto found = std::find_if(next, returned.end(), [&](const Sent& one) {
+        return one.to_thread == to_thread && same_signal(one.info, signal.info);
+      });
+      if (found == returned.end()) {
+        other_came = true;
+      } else if (other_came) {
+        return false;
+      } else {
+        next = found + 1;
+      }
     }
   }
   return true;

@@ -27,20 +27,27 @@ class ReturnedSignals {
     siginfo_t info{};
     bool to_thread = false;
   };
+  /// As many of them as are said have been queued by us, the first ones.
+  struct Row {
+    std::vector<Sent> signals;
+    std::size_t queued = 0;
+  };
   /// Those whose order among each other matters: of one realtime signal, or all the others.
   struct Kind {
     SignalMask signals = 0;
     bool realtime = false;
-    std::vector<Sent> returned;
-    std::vector<Sent> others;  // that wait for the thread: what came before, and meanwhile
+    Row returned;
+    Row others;  // that wait for the thread: what came before, and meanwhile
   };
 
   void add(const siginfo_t& info, bool to_thread);
   Kind& kind_of(int signal);
   Status send_first(Injection& injection, Kind& kind) const;
   Status take_out(Injection& injection, Kind& kind) const;
+  Result<std::vector<Sent>> take(Injection& injection, const Kind& kind) const;
+  static void keep_found(const Kind& kind, Row& row, std::vector<Sent>& taken);
   Result<std::vector<Sent>> pending(const Kind& kind) const;
-  Status queue(Injection& injection, const std::vector<Sent>& signals) const;
+  Status queue(Injection& injection, Row& row) const;
   Result<bool> come_first(const Kind& kind) const;
   bool is_leader() const { return thread_->tid() == memory_->pid(); }
 

@@ -110,18 +110,21 @@ Result<std::uint64_t> Injection::call(const char* what, long number,
 }
 
 Status Injection::call_all(const ForeignMemory& memory, const std::vector<InjectedCall>& calls) {
-  DROVER_TRY(const auto results, run_in_a_row(memory, calls));
-  for (std::size_t i = 0; i < calls.size(); ++i) {
-    if (!failed(results[i])) continue;
-    return Error{static_cast<int>(-results[i]), std::string(calls[i].what) + " in the process"};
-  }
-  return {};
+  DROVER_TRY(const CallsMade made, call_while_good(memory, calls));
+  return made.failure;
 }
 
-Result<std::size_t> Injection::call_while_good(const ForeignMemory& memory,
-                                               const std::vector<InjectedCall>& calls) {
+Result<CallsMade> Injection::call_while_good(const ForeignMemory& memory,
+                                             const std::vector<InjectedCall>& calls) {
   DROVER_TRY(const auto results, run_in_a_row(memory, calls));
-  return static_cast<std::size_t>(std::ranges::find_if(results, failed) - results.begin());
+  const auto bad = std::ranges::find_if(results, failed);
+  CallsMade made;
+  made.good = static_cast<std::size_t>(bad - results.begin());
+  if (bad != results.end()) {
+    made.failure =
+        Error{static_cast<int>(-*bad), std::string(calls[made.good].what) + " in the process"};
+  }
+  return made;
 }
 
 /// What each call gave, up to one that failed.

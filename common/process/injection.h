@@ -20,6 +20,12 @@ struct InjectedCall {
   std::array<std::uint64_t, 6> arguments;
 };
 
+/// How several went.
+struct CallsMade {
+  std::size_t good = 0;
+  Status failure;  ///< that of the one after those, if there was one
+};
+
 /// What one of them takes up in Scratch::table(), in bytes; so does the end.
 inline constexpr std::size_t kCallRow = 64;
 
@@ -51,9 +57,9 @@ class Injection {
   /// The same for calls that are made one after the other, with one stop for all, up to one that
   /// fails. Only by the scratch; `memory` is the thread's.
   Status call_all(const ForeignMemory& memory, const std::vector<InjectedCall>& calls);
-  /// The same: how many were made before one failed. That is no error.
-  Result<std::size_t> call_while_good(const ForeignMemory& memory,
-                                      const std::vector<InjectedCall>& calls);
+  /// The same: how many were made before one failed, and why that one did. That is no error.
+  Result<CallsMade> call_while_good(const ForeignMemory& memory,
+                                    const std::vector<InjectedCall>& calls);
 
   /// The thread that a call has made under PTRACE_O_TRACECLONE, as we see it.
   std::optional<pid_t> born() const { return born_; }
