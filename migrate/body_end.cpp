@@ -10,6 +10,10 @@ namespace drover {
 
 using Clock = std::chrono::steady_clock;
 
+bool tells_end(const Frame& frame) {
+  return frame.type == type(FrameType::kEnded) || frame.type == type(FrameType::kFailed);
+}
+
 void end_body(SecureChannel& channel, Clock::time_point committed_at,
               const std::function<void()>& meanwhile) {
   const auto lease_end = committed_at + kLease + kMargin;
@@ -18,9 +22,7 @@ void end_body(SecureChannel& channel, Clock::time_point committed_at,
     meanwhile();
     const auto next = Clock::now() + kHeartbeatPeriod;
     const auto frame = channel.receive_within(kHeartbeatPeriod);
-    if (frame &&
-        (frame->type == type(FrameType::kEnded) || frame->type == type(FrameType::kFailed)))
-      break;
+    if (frame && tells_end(*frame)) break;
     if (!frame) std::this_thread::sleep_until(std::min(next, lease_end));
   }
   static_cast<void>(channel.close());

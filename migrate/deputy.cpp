@@ -252,7 +252,7 @@ Status Deputy::on_body_frame(const Frame& frame) {
     remote_cpu_.report(used.process.runtime);
   }
   // A guest that fails right after its body has begun to run says kFailed.
-  body_over_ = frame.type == type(FrameType::kEnded) || frame.type == type(FrameType::kFailed);
+  body_over_ = tells_end(frame);
   if (body_over_) return failure_of(frame);
   DROVER_CHECK(check_killed_there(frame));
   return server_->on_frame(frame);
@@ -543,7 +543,8 @@ void Deputy::over(int wait_status) {
 
 /// The body is lost, or P is beyond us: if it cannot go on from where it left, the process ends,
 /// and its user is told why. One that has ended by itself is beyond us, too, but not lost.
-void Deputy::lost(const Error& why) {
+void Deputy::lost(const Error& seen) {
+  const Error why = last_words().value_or(seen);
   // What a thread that is held does not know any more is being killed.
   const auto deadline = Clock::now() + kEndPatience;
   while (why.code == ESRCH && !has_ended(pid_) && Clock::now() < deadline) usleep(10'000);
@@ -560,6 +561,19 @@ void Deputy::lost(const Error& why) {
   if (ended && status) return over(*status);
   report_ended(status.value_or(SIGKILL), text);
   done_ = true;
+}
+
+/// What a guest that is gone had said before: we may not have come to reading it.
+std::optional<Error> Deputy::last_words() {
+  constexpr int kMostUnread = 10'000;
+  if (!channel_ || body_over_) return std::nullopt;
+  for (int i = 0; i < kMostUnread; ++i) {
+    const auto frame = channel_->receive();
+    if (!frame || !*frame) break;
+    body_over_ = tells_end(**frame);
+    if (body_over_) return failure_of(**frame);
+  }
+  return std::nullopt;
 }
 
 /// How P, which is being killed, has ended; nothing if that cannot be known any more.

@@ -81,7 +81,8 @@ class Deputy {
   void report_standing();
   void report_ended(int wait_status, const std::string& message);
   void over(int wait_status);
-  void lost(const Error& why);
+  void lost(const Error& seen);
+  std::optional<Error> last_words();
   std::optional<int> await_end() const;
   void tell_user(const std::string& text) const;
 

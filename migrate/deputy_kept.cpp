@@ -7,6 +7,7 @@
 
 #include "common/log.h"
 #include "common/tls_socket.h"
+#include "migrate/body_end.h"
 #include "migrate/deputy.h"
 #include "migrate/lease.h"
 
@@ -83,8 +84,7 @@ void Deputy::hear_farewell() {
   while (heard && !body_over_) {
     const auto frame = channel_->receive_within(time_left(patience));
     heard = frame.ok();
-    body_over_ = heard && (frame->type == type(FrameType::kEnded) ||
-                           frame->type == type(FrameType::kFailed));
+    body_over_ = heard && tells_end(*frame);
   }
 }
 
