@@ -103,11 +103,22 @@ Status ReturnedSignals::send_first(Injection& injection, Kind& kind) const {
   constexpr int kMostTries = 1000;
   for (int i = 0; i < kMostTries; ++i) {
     DROVER_CHECK(take_out(injection, kind));
+    DROVER_CHECK(drop_taken_back(injection, kind.returned));
     DROVER_CHECK(queue(injection, kind.returned));
     DROVER_CHECK(queue(injection, kind.others));
     DROVER_TRY(const bool in_order, come_first(kind));
     if (in_order) break;
   }
+  return {};
+}
+
+/// A stop that has come since has taken back a SIGCONT among them; and to send that would end the
+/// stop. We look at the last moment, as there is no way to do both at once.
+Status ReturnedSignals::drop_taken_back(const Injection& injection, Row& row) const {
+  const auto continues = [](const Sent& signal) { return signal.info.si_signo == SIGCONT; };
+  if (std::ranges::none_of(row.signals, continues)) return {};
+  DROVER_TRY(const SignalMask pending, pending_signals(thread_->tid()));
+  if (injection.met_stop() || (pending & kStopSignals) != 0) std::erase_if(row.signals, continues);
   return {};
 }
 

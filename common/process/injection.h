@@ -61,6 +61,9 @@ class Injection {
   Result<CallsMade> call_while_good(const ForeignMemory& memory,
                                     const std::vector<InjectedCall>& calls);
 
+  /// Whether a stop of the process was met in one of the calls, and not the end of it since.
+  bool met_stop() const { return met_stop_; }
+
   /// The thread that a call has made under PTRACE_O_TRACECLONE, as we see it.
   std::optional<pid_t> born() const { return born_; }
 

@@ -61,6 +61,7 @@ class Receiver {
     ASSERT_TRUE(sent) << sent.error().message();
     ASSERT_TRUE(injection->end());
   }
+  const TracedThread& thread() const { return thread_->thread(); }
   std::vector<int> own() { return values(thread_->thread().own_pending_signals()); }
   std::vector<int> shared() { return values(thread_->thread().shared_pending_signals()); }
 
@@ -109,6 +110,38 @@ TEST(ReturnedSignals, StayTheThreadsOrTheProcesss) {
   EXPECT_EQ(receiver.own(), (std::vector{7, 7, 7}));
 }
 
+// The stop came later than the SIGCONT, and would be ended by it.
+TEST(ReturnedSignals, DoNotEndAStopThatHasComeSince) {
+  siginfo_t cont = signal_with(1);
+  cont.si_signo = SIGCONT;
+  for (const int stop : {SIGSTOP, SIGTSTP}) {
+    Receiver receiver([] {
+      block(SIGCONT);
+      block(SIGTSTP);
+      return pause();
+    });
+    kill(receiver.pid(), stop);
+    receiver.give_back({cont}, {}, true);
+    EXPECT_EQ(*pending_signals(receiver.pid()) & signal_bit(SIGCONT), 0u);
+    ASSERT_TRUE(receiver.thread().set_signal_mask(0));
+    ASSERT_TRUE(receiver.thread().resume());
+    const auto stopped = receiver.thread().wait_for_stop();
+    ASSERT_TRUE(stopped);
+    EXPECT_TRUE(stopped->kind == Stop::Kind::kSignal && stopped->signal == stop) << stop;
+  }
+}
+
+TEST(ReturnedSignals, MayBeASigcont) {
+  siginfo_t cont = signal_with(1);
+  cont.si_signo = SIGCONT;
+  Receiver receiver([] {
+    block(SIGCONT);
+    return pause();
+  });
+  receiver.give_back({cont}, {}, true);
+  EXPECT_EQ(*pending_signals(receiver.pid()), signal_bit(SIGCONT));
+}
+
 // Another thread takes what is sent to the process as soon as it is queued, while others come.
 TEST(ReturnedSignals, ComeOnceThoughAnotherThreadTakesThem) {
   constexpr int kRounds = 300;
@@ -127,7 +160,9 @@ TEST(ReturnedSignals, ComeOnceThoughAnotherThreadTakesThem) {
       sigset_t set;
       sigemptyset(&set);
       sigaddset(&set, kSignal);
-      for (siginfo_t info; sigwaitinfo(&set, &info) == kSignal;) {
+      for (siginfo_t info;;) {
+        // EINTR: the other thread was faster.
+        if (sigwaitinfo(&set, &info) != kSignal) continue;
         ++seen.times[info.si_value.sival_int];
         ++seen.all;
       }
