@@ -110,7 +110,15 @@ Status Deputy::await_hop(SecureChannel& target) {
       ready = true;
       deadline = Clock::now() + kLastWordsPatience;
     }
-    if (answer && answer->type == type(FrameType::kFailed)) return failure_of(*answer);
+    if (answer && answer->type == type(FrameType::kFailed)) {
+      // If that is because the source sends nothing, it has said so before.
+      std::optional<Error> refused;
+      while (!source_gone && !refused && !done_) {
+        const auto heard = hear_source(refused);
+        if (!heard || !*heard) break;
+      }
+      return done_ ? Status{} : refused.value_or(failure_of(*answer));
+    }
     // What the source has said of the program comes before its answer.
     if (ready && (source_gone || !answer_due_)) return {};
     bool heard = answer.has_value();

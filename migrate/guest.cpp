@@ -367,16 +367,17 @@ Status Guest::say_failed(const Error& why) {
 
 Status Guest::leave_for(const HopOrder& order) {
   ImageSent sent;
+  std::optional<SecureChannel> target;  // until home knows why it gets no image, if it does not
   const Status left = [&]() -> Status {
     DROVER_CHECK(fault_point("guest.leave.asked"));
     DROVER_CHECK(freeze());
     if (body_is_over()) return {};
     DROVER_CHECK(fault_point("guest.leave.frozen"));
-    DROVER_TRY(SecureChannel target, dial(order));
+    DROVER_TRY(target, dial(order));
     DROVER_CHECK(fault_point("guest.leave.connected"));
-    DROVER_TRY(sent.bytes, send_body_image(target, *body_, hosted_, supervisor_->undelivered(),
+    DROVER_TRY(sent.bytes, send_body_image(*target, *body_, hosted_, supervisor_->undelivered(),
                                            true, [this] { return say_alive(); }));
-    return target.close();
+    return target->close();
   }();
   if (supervisor_->frozen()) lease_.stands_still();
   if (body_is_over()) return {};
