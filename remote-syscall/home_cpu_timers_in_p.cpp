@@ -139,7 +139,7 @@ Status HomeCpuTimers::take_over(InP& p, int id, PosixTimer& timer) {
     DROVER_TRY(timer.clock.thread, thread_of(p, id));
     if (timer.clock.thread == kUnknown) return p.set_timer(id, 0, left);
   }
-  const Status rests = p.set_timer(id, 0, {});
+  Status rests = p.set_timer(id, 0, {});
   if (!rests && rests.error().code != ESRCH) return rests;
   if (!rests) {
     timer.timer.disarm();

@@ -62,9 +62,10 @@ Status ReturnedSignals::send(Injection& injection, const std::vector<siginfo_t>&
                              const std::vector<siginfo_t>& to_thread) {
   for (const siginfo_t& info : to_process) add(info, false);
   for (const siginfo_t& info : to_thread) add(info, !alone_);
-  std::ranges::stable_partition(kinds_, &Kind::realtime);
+  std::stable_partition(kinds_.begin(), kinds_.end(),
+                        [](const Kind& kind) { return kind.realtime; });
   for (Kind& kind : kinds_) {
-    if (const Status sent = send_first(injection, kind); !sent) {
+    if (Status sent = send_first(injection, kind); !sent) {
       DROVER_CHECK(take_back(injection));
       return sent;
     }
@@ -113,10 +114,12 @@ Status ReturnedSignals::send_first(Injection& injection, Kind& kind) const {
 }
 
 /// A stop that has come since has taken back a SIGCONT among them; and to send that would end the
-/// stop. We look at the last moment, as there is no way to do both at once.
-Status ReturnedSignals::drop_taken_back(const Injection& injection, Row& row) const {
+/// stop. We look at the last moment, as there is no way to do both at once. One that has begun in
+/// another thread is met when this one runs.
+Status ReturnedSignals::drop_taken_back(Injection& injection, Row& row) const {
   const auto continues = [](const Sent& signal) { return signal.info.si_signo == SIGCONT; };
   if (std::ranges::none_of(row.signals, continues)) return {};
+  DROVER_CHECK(injection.raw(SYS_gettid));
   DROVER_TRY(const SignalMask pending, pending_signals(thread_->tid()));
   if (injection.met_stop() || (pending & kStopSignals) != 0) std::erase_if(row.signals, continues);
   return {};

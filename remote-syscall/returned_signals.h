@@ -43,7 +43,7 @@ class ReturnedSignals {
   void add(const siginfo_t& info, bool to_thread);
   Kind& kind_of(int signal);
   Status send_first(Injection& injection, Kind& kind) const;
-  Status drop_taken_back(const Injection& injection, Row& row) const;
+  Status drop_taken_back(Injection& injection, Row& row) const;
   Status take_out(Injection& injection, Kind& kind) const;
   Result<std::vector<Sent>> take(Injection& injection, const Kind& kind) const;
   static void keep_found(const Kind& kind, Row& row, std::vector<Sent>& taken);

@@ -100,7 +100,7 @@ NOT_MODELLED = {
     "kHello", "kClockAsk", "kClockTell", "kClockDone",
     "kIdentity", "kOfferContent", "kWantContent", "kContent", "kLayout", "kPages", "kState",
     "kMask", "kMaskSet", "kSignal", "kFatal", "kThreads", "kLimits", "kStop",
-    "kContinue", "kCpuUsed", "kCpuWatch", "kSchedule",
+    "kContinue", "kCpuUsed", "kCpuWatch", "kSchedule", "kMaskAfter",
 }
 
 
