@@ -14,7 +14,6 @@ namespace {
 constexpr SignalMask kStopSignals =
     signal_bit(SIGSTOP) | signal_bit(SIGTSTP) | signal_bit(SIGTTIN) | signal_bit(SIGTTOU);
 constexpr int kFirstRealtime = 32;
-constexpr SignalMask kRealtime = ~(signal_bit(kFirstRealtime) - 1);
 constexpr std::size_t kMostInARow = 1024;
 
 /// As far as the kernel keeps what is sent (struct kernel_siginfo).
